@@ -1,0 +1,1 @@
+"""How calls arrive: the wire as jambonz speaks it."""

@@ -1,0 +1,1 @@
+"""What agentd asks of others on behalf of a call."""

@@ -1,0 +1,1 @@
+"""Vendors: audio to events, messages to tokens, text to audio."""

@@ -1,0 +1,197 @@
+"""What a vendor looks like from inside agentd: three Protocols and the plain data they exchange.
+
+Audio is L16 everywhere: signed 16-bit little-endian, one channel; the rate stands beside it.
+A vendor is a module with a function ``make_stt``, ``make_llm`` or ``make_tts`` of ``(spec, shared)``;
+:mod:`providers.registry` finds it by name.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from providers.audio_feed import AudioFeed
+
+
+class ProviderError(Exception):
+    """A vendor failed. Names the vendor, a stable code and whether trying again can help.
+
+    SDK exceptions are translated into this at the vendor's boundary with ``raise … from exc``. The message must
+    never hold a credential.
+    """
+
+    def __init__(self, vendor: str, code: str, message: str = "", *, retryable: bool = False) -> None:
+        super().__init__(f"{vendor}: {message or code}")
+        self.vendor = vendor
+        self.code = code
+        self.message = message or code
+        self.retryable = retryable
+
+
+# Speech to text -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The words so far since the last :class:`Final`; the next one replaces it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """Words that will not change any more. An empty text means: speech was heard, no words were found."""
+
+    text: str
+    confidence: float | None = None
+
+
+SttEvent = Partial | Final
+
+
+class Stt(Protocol):
+    """A recogniser. One object serves one call."""
+
+    def listen(self, audio: AudioFeed) -> AsyncIterator[SttEvent]:
+        """Recognise until the feed ends. Raises :class:`ProviderError`."""
+        ...
+
+
+# Language model -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model asks for a tool. ``arguments`` is its JSON text, unparsed: models do send invalid JSON."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of the conversation. A ``tool`` message answers the call named by ``tool_call_id``."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool offered to the model; ``parameters`` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """All that a model is asked with. An empty ``tools`` means that it must answer in words."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next few characters of the answer."""
+
+    text: str
+
+
+LlmEvent = TextDelta | ToolCall
+
+
+class Llm(Protocol):
+    """A language model. ``name`` is what logs and events call it."""
+
+    name: str
+
+    def reply(self, prompt: Prompt) -> AsyncIterator[LlmEvent]:
+        """Stream one answer; each :class:`ToolCall` comes whole. Closing the iterator (``aclose``, or cancelling
+        the task that iterates) ends the request at the vendor. Raises :class:`ProviderError`.
+        """
+        ...
+
+
+# Text to speech -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """The next samples: L16 mono at the rate that :meth:`Tts.speak` was given, whole samples only."""
+
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word is spoken: its sound begins ``start`` seconds into the audio of this :meth:`Tts.speak`, and
+    ``end`` is the number of characters of the text given so far that have been said once it is over.
+    Both never decrease from word to word.
+    """
+
+    end: int
+    start: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """All audio of the text up to character ``end`` has been yielded."""
+
+    end: int
+
+
+TtsEvent = Audio | Word | Spoken
+
+
+class Tts(Protocol):
+    """A synthesizer."""
+
+    def speak(self, text: AsyncIterator[str], rate: int) -> AsyncIterator[TtsEvent]:
+        """Say the pieces of one reply as they come (``rate`` in Hz: 8000, 16000, 24000 or 48000).
+
+        A :class:`Word` comes before or with the audio that it describes; every piece ends in a :class:`Spoken`.
+        Closing the iterator stops the vendor. Raises :class:`ProviderError`.
+        """
+        ...
+
+
+# How a vendor is asked for --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SttSpec:
+    """``hints`` are words and sentences that the caller is likely to say. ``rate`` is that of the feed, in Hz."""
+
+    vendor: str
+    language: str = "en-US"
+    rate: int = 16000
+    hints: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LlmSpec:
+    """``options`` are the verb's ``llmOptions`` without messages and tools; ``connect`` its ``connectOptions``."""
+
+    vendor: str
+    model: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    connect: Mapping[str, Any] = field(default_factory=dict)
+    credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TtsSpec:
+    """``voice`` is the vendor's own name or id of a voice; ``None`` takes its default."""
+
+    vendor: str
+    voice: str | None = None
+    language: str = "en-US"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)

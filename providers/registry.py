@@ -1,0 +1,74 @@
+"""Vendors by name. A vendor's module, and with it its SDK, is imported only when a configuration names it."""
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, Protocol, TypeVar, cast
+
+from providers.base import Llm, LlmSpec, Stt, SttSpec, Tts, TtsSpec
+
+T = TypeVar("T", bound="Closable")
+
+STT = {"local": "providers.stt.local", "scripted": "providers.scripted"}
+LLM = {"openai": "providers.llm.openai", "demo": "providers.llm.demo", "scripted": "providers.scripted"}
+TTS = {"local": "providers.tts.local", "scripted": "providers.scripted"}
+
+ENTRY_POINTS = "agentd.providers"  # other packages add vendors here, as "stt.acme = acme_agentd.stt"
+
+
+class Closable(Protocol):
+    """Something that vendors share and that ends with the server."""
+
+    async def aclose(self) -> None: ...
+
+
+class UnknownVendor(LookupError):
+    """No vendor has this name; the message lists the known ones."""
+
+
+class Shared:
+    """What vendors of one server share: connection pools, worker processes. Closed with the server."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Closable] = {}
+
+    def get(self, key: str, make: Callable[[], T]) -> T:
+        """The one object of this key; made when first asked for."""
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(T, self._made[key])
+
+    async def aclose(self) -> None:
+        while self._made:
+            _, thing = self._made.popitem()
+            await thing.aclose()
+
+
+def known(role: str) -> list[str]:
+    """The vendor names of a role: ``stt``, ``llm`` or ``tts``."""
+    builtin = {"stt": STT, "llm": LLM, "tts": TTS}[role]
+    prefix = f"{role}."
+    added = [ep.name.removeprefix(prefix) for ep in entry_points(group=ENTRY_POINTS) if ep.name.startswith(prefix)]
+    return sorted({*builtin, *added})
+
+
+def module(role: str, vendor: str) -> Any:
+    """Import the module of a vendor. Raises :class:`UnknownVendor`; an SDK that is missing is an ``ImportError``."""
+    builtin = {"stt": STT, "llm": LLM, "tts": TTS}[role]
+    if vendor in builtin:
+        return importlib.import_module(builtin[vendor])
+    for ep in entry_points(group=ENTRY_POINTS, name=f"{role}.{vendor}"):
+        return ep.load()
+    raise UnknownVendor(f"expected {role} vendor to be one of {', '.join(known(role))}; got {vendor!r}")
+
+
+def make_stt(spec: SttSpec, shared: Shared) -> Stt:
+    return cast(Stt, module("stt", spec.vendor).make_stt(spec, shared))
+
+
+def make_llm(spec: LlmSpec, shared: Shared) -> Llm:
+    return cast(Llm, module("llm", spec.vendor).make_llm(spec, shared))
+
+
+def make_tts(spec: TtsSpec, shared: Shared) -> Tts:
+    return cast(Tts, module("tts", spec.vendor).make_tts(spec, shared))

@@ -1,0 +1,1 @@
+"""Synthesizers, one file a vendor."""
