@@ -1,0 +1,329 @@
+"""One call: events go in through one funnel, the machine decides, and what it says is done here."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from agentd import errors
+from agentd.call import setup
+from agentd.call.ear import Ear
+from agentd.call.history import Round
+from agentd.call.reply import Reply, Source
+from agentd.call.sender import MediaPort, Sender
+from agentd.call.tools import Offer
+from agentd.ops.log import EventLog
+from config import payloads
+from config.verb import Agent
+from providers.audio_feed import AudioFeed
+from providers.base import Final, Message, Partial, ProviderError, ToolCall
+from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Resume
+from turn.events import (
+    CallEnded,
+    CallStarted,
+    Event,
+    HangupRequested,
+    ReplyGenerated,
+    ToolsCalled,
+    ToolsReturned,
+    TranscriptChanged,
+    TranscriptFinished,
+)
+from turn.latency import Latency
+from turn.machine import TurnMachine
+
+log = logging.getLogger("agentd.call")
+
+RECONNECTS = (0.25, 0.5, 1.0)  # seconds before each new try at a lost recogniser
+CUES = {
+    Cause.GREETING: "The call has just begun and the caller has said nothing yet. Greet the caller.",
+    Cause.CALLER: "",
+    # The guide, "No Response Timeout", word for word.
+    Cause.NO_RESPONSE: "The user has not responded. Briefly check if they are still there or ask if they need help.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended: ``reason`` is the verb's completion_reason."""
+
+    reason: str
+    error: ProviderError | None = None
+
+
+class Call:
+    """``rate`` is that of the caller's audio inside, ``playback_rate`` that of ours, both in Hz; ``ear_for`` builds
+    the ear that feeds a recogniser and tells what it hears.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        vendors: setup.Vendors,
+        port: MediaPort,
+        *,
+        rate: int,
+        playback_rate: int,
+        ear_for: Callable[[AudioFeed, Callable[[Event], None]], Ear],
+        event_names: payloads.Names = "both",
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.log = EventLog(self._loop.time)
+        self.agent = agent
+        self.vendors = vendors
+        self.history = setup.history(agent)
+        self.toolbox = setup.toolbox(agent, Offer(setup.HANGUP, self._hang_up_tool))
+        self.machine = TurnMachine(setup.settings(agent))
+        self.sender = Sender(playback_rate, port, self.feed)
+        self.outcome: Outcome | None = None
+        self._port = port
+        self._names = event_names
+        self._audio = AudioFeed(rate)
+        self._ear = ear_for(self._audio, self.feed)
+        self._inbox: deque[Event] = deque()
+        self._is_busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._reply: Reply | None = None  # the one that the machine is busy with
+        self._reply_task: asyncio.Task[None] | None = None
+        self._tool_rtts: list[dict[str, Any]] = []  # of this turn
+        self._over = asyncio.Event()
+
+    async def run(self) -> Outcome:
+        """From the first frame to the end. Returns once everything of this call has stopped."""
+        async with asyncio.TaskGroup() as self._tasks:
+            try:
+                self._spawn(self._recognise(), "stt")
+                self.sender.open()
+                self.feed(CallStarted())
+                await self._over.wait()
+            finally:
+                self.feed(CallEnded())
+                self._stop()
+        outcome = self.outcome or Outcome(errors.DISCONNECTED)
+        self.log.append("call_ended", **payloads.completion(outcome.reason, _error(outcome.error), self._names))
+        return outcome
+
+    # What the wire brings --------------------------------------------------------------------------------
+
+    def hear(self, data: bytes) -> None:
+        """Caller audio, any length. A plain call."""
+        if not self._over.is_set():
+            self._ear.hear(data)
+
+    def dtmf(self, digit: str) -> None:
+        self.log.append("dtmf", digit=digit)
+
+    def mark_came(self, name: str, event: str) -> None:
+        self.sender.mark_came(name, event)
+
+    def hung_up(self) -> None:
+        """The media is gone."""
+        self._end(Outcome(errors.DISCONNECTED))
+
+    def stop(self, reason: str) -> None:
+        """The server wants the call to end."""
+        self._end(Outcome(reason))
+
+    # The funnel ------------------------------------------------------------------------------------------
+
+    def feed(self, event: Event) -> None:
+        """Tell the machine what happened, and do what it says. What that brings about in turn waits its turn."""
+        self._inbox.append(event)
+        self._advance()
+
+    def _tick(self, due: float) -> None:
+        self._advance(due)
+
+    def _advance(self, due: float | None = None) -> None:
+        if self._is_busy:
+            return
+        self._is_busy = True
+        try:
+            if due is not None:
+                # call_at may fire a clock tick early; the machine only ever sees the deadline that it set.
+                self._do(self.machine.tick(max(due, self._loop.time())))
+            while self._inbox:
+                self._do(self.machine.handle(self._inbox.popleft(), self._loop.time()))
+        except Exception:
+            # A call with a broken machine would be silent for ever: end it, and let the others go on.
+            log.exception("call crashed")
+            self._end(Outcome(errors.SERVER_FAILURE))
+        finally:
+            self._is_busy = False
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.machine.timer_at()
+        if due is not None and not self._over.is_set():
+            self._timer = self._loop.call_at(due, self._tick, due)
+
+    def _do(self, actions: list[Action]) -> None:
+        for action in actions:
+            self._perform(action)
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Generate():
+                self._generate(action)
+            case Discard(reply):
+                self._cancel_reply()
+                self.sender.drop(reply)
+            case Hold():
+                self.log.append("hold")
+                self.sender.hold()
+            case Resume():
+                self.log.append("resume")
+                self.sender.resume()
+            case Cut():
+                self.sender.cut()
+                if self._reply is not None:
+                    self._reply.stop_thinking()
+                self.log.add(payloads.user_interruption())
+            case EndTurn():
+                self._end_turn(action)
+            case KeepRemark(transcript):
+                self.history.remark(transcript)
+                self.log.append("remark", transcript=transcript)
+            case EndCall(reason):
+                self._end(Outcome(reason, self._reply.error if self._reply else None))
+
+    # Replies ---------------------------------------------------------------------------------------------
+
+    def _generate(self, action: Generate) -> None:
+        if action.cause is Cause.CALLER:
+            self.log.add(payloads.user_transcript(action.transcript))
+        fixed = self.agent.greeting.text if action.cause is Cause.GREETING else None
+        source = Source(self.vendors.llm, self.vendors.tts, self.toolbox.tools, fixed or "")
+        self._tool_rtts = []
+
+        def messages(rounds: list[Round], text: str) -> tuple[Message, ...]:
+            return self.history.prompt(action.transcript, rounds, text, CUES[action.cause])
+
+        self._reply = reply = Reply(action.reply, source, self.sender, messages, self._run_tools, self._told)
+        self._reply_task = self._spawn(reply.run(), f"reply-{action.reply}")
+
+    def _told(self, event: Event) -> None:
+        if isinstance(event, ReplyGenerated) and self._reply is not None and self._reply.text.strip():
+            for payload in payloads.agent_response(self._reply.text.strip(), self._names):
+                self.log.add(payload)
+        self.feed(event)
+
+    def _cancel_reply(self) -> None:
+        if self._reply_task is not None:
+            self._reply_task.cancel()
+            self._reply_task = None
+
+    def _end_turn(self, action: EndTurn) -> None:
+        self._cancel_reply()
+        reply, rtts = self._reply, self._tool_rtts
+        heard, rounds = "", list[Round]()
+        if reply is not None and reply.number == action.reply:
+            heard = reply.ledger.heard_text(self.sender.heard(action.reply))
+            rounds = reply.rounds
+        self.sender.drop(action.reply)
+        self.history.commit(action.transcript, heard, rounds)
+        payload = payloads.turn_end(
+            transcript=action.transcript,
+            confidence=action.confidence,
+            response=heard,
+            interrupted=action.interrupted,
+            latency=_milliseconds(action.latency),
+            tool_calls=rtts,
+            names=self._names,
+        )
+        self.log.add({**payload, "turn": action.turn, "cause": action.cause.value, "llm": self.vendors.llm.name})
+        if action.error is not None:
+            self.log.append("turn_failed", turn=action.turn, code=action.error)
+
+    # Tools -----------------------------------------------------------------------------------------------
+
+    async def _run_tools(self, reply: Reply, round_: Round) -> None:
+        """Run a round's tools side by side. They go on when the reply is interrupted: their results still count."""
+        self.feed(ToolsCalled(reply.number))
+        rtts = self._tool_rtts
+
+        async def run(call: ToolCall) -> None:
+            began = self._loop.time()
+            self.log.append("tool_call", name=call.name, tool_call_id=call.id, arguments=call.arguments)
+            result = await self.toolbox.run(call)
+            rtt = round((self._loop.time() - began) * 1000, 1)
+            rtts.append({"name": call.name, "rtt_ms": rtt})
+            self.log.append("tool_result", name=call.name, tool_call_id=call.id, result=result, rtt_ms=rtt)
+            round_.results[call.id] = result
+            self.history.result_came(call.id, result)
+
+        await asyncio.wait([self._spawn(run(call), f"tool-{call.name}") for call in round_.calls])
+        self.feed(ToolsReturned(reply.number))
+
+    async def _hang_up_tool(self, arguments: Any) -> str:
+        self.feed(HangupRequested(errors.NORMAL))
+        return "The call ends after this answer. Say goodbye."
+
+    # The recogniser --------------------------------------------------------------------------------------
+
+    async def _recognise(self) -> None:
+        """Listen for the whole call; a lost recogniser is dialled again."""
+        tries = 0
+        while not self._over.is_set():
+            try:
+                async for event in self.vendors.stt.listen(self._audio):
+                    tries = 0
+                    match event:
+                        case Partial(text):
+                            self.log.append("partial", transcript=text)
+                            self.feed(TranscriptChanged(text))
+                        case Final(text, confidence):
+                            self.feed(TranscriptFinished(text, confidence))
+                return
+            except ProviderError as exc:
+                log.warning("stt failed", extra={"vendor": exc.vendor, "code": exc.code, "tries": tries})
+                if not exc.retryable or tries >= len(RECONNECTS):
+                    self._end(Outcome(errors.CONNECTION_FAILURE, exc))
+                    return
+                await asyncio.sleep(RECONNECTS[tries])
+                tries += 1
+            except Exception:
+                log.exception("stt crashed")
+                self._end(Outcome(errors.SERVER_FAILURE))
+                return
+
+    # The end ---------------------------------------------------------------------------------------------
+
+    def _end(self, outcome: Outcome) -> None:
+        if self.outcome is None:
+            self.outcome = outcome
+        self._over.set()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.sender.close()
+        self._audio.close()
+        for task in self._running:
+            task.cancel()
+
+    def _spawn(self, coroutine: Any, name: str) -> asyncio.Task[None]:
+        assert self._tasks is not None, "a call runs inside run()"
+        task: asyncio.Task[None] = self._tasks.create_task(coroutine, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+
+def _error(error: ProviderError | None) -> dict[str, str] | None:
+    if error is None:
+        return None
+    return {"code": error.code, "message": error.message, "vendor": error.vendor}
+
+
+def _milliseconds(latency: Latency) -> dict[str, float | None]:
+    parts = {field.name: getattr(latency, field.name) for field in fields(latency)}
+    return {f"{name}_ms": None if part is None else part * 1000 for name, part in parts.items()}

@@ -1,0 +1,226 @@
+"""Paced audio out: the agent's side of playout. What was not sent yet stays here, so that hold, resume and cut are
+arithmetic. Obeys jambonz-wire.md section 1, "Playout":
+
+- every message is at least one pre-buffer threshold long, and the tail of a reply is padded to it;
+- the first threshold, twice as long, is spent on silence when the call begins;
+- at most 250 ms wait on the far side; no sample is -1; after ``killAudio`` comes a pause;
+- one mark behind each reply, with a deadline beside it: marks refine our clock, they never drive it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from turn.events import Event, ReplyHeard, ReplyPlayed
+from turn.playout import Playhead
+
+FIRST = 0.16  # the first pre-buffer threshold: 1,280 samples at 8 kHz, as long at every higher rate …
+CHUNK = 0.08  # … and the later ones: 640 samples
+AHEAD = 0.25  # the most that waits on the far side
+STEP = 0.02  # messages are whole frames of the far side
+KILL_PAUSE = 0.08  # audio sent within 20 ms of killAudio may be wiped with the old; 50-100 ms are safe
+STALL = 0.1  # the TTS owes audio for so long: what is left below a chunk is sent as it is
+MARK_DEADLINE = 0.5  # a mark later than this is not waited for
+KEEP = 1.0  # seconds of sent audio that are kept to be replayed after a cut
+BACKLOG = 20.0  # a TTS that is further ahead than this waits
+
+
+class MediaPort(Protocol):
+    """The wire, as the sender sees it. Neither call waits."""
+
+    def send_audio(self, pcm: bytes) -> None: ...
+
+    def send_json(self, message: dict[str, Any]) -> None: ...
+
+
+class Sender:
+    """One call's outgoing audio: L16 mono at ``rate`` Hz, one reply at a time."""
+
+    def __init__(self, rate: int, port: MediaPort, tell: Callable[[Event], None]) -> None:
+        self.rate = rate
+        self.playhead = Playhead(rate)
+        self.marks_missed = 0  # in a row
+        self._loop = asyncio.get_running_loop()
+        self._port = port
+        self._tell = tell
+        self._timer: asyncio.TimerHandle | None = None
+        self._reply = 0
+        self._sent_samples = 0  # of this reply, less what a cut took back
+        self._queue = bytearray()  # of this reply, not sent yet
+        self._sent = bytearray()  # the last KEEP seconds of it that were sent
+        self._is_whole = False  # nothing more will come of it
+        self._is_held = False
+        self._mark: str | None = None  # outstanding, for the end of this reply
+        self._came_at = 0.0  # when audio last arrived here
+        self._not_before = 0.0
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def open(self) -> None:
+        """Spend the first, longer pre-buffer threshold, so that the greeting waits for a short one only."""
+        self._send(b"", self._bytes(FIRST), self._loop.time())
+
+    # What the reply asks ---------------------------------------------------------------------------------
+
+    def play(self, reply: int, pcm: bytes) -> None:
+        """Queue audio of a reply; the first of a new one makes it the current one."""
+        if reply != self._reply:
+            self._reset(reply)
+        self._queue += pcm
+        self._came_at = self._loop.time()
+        if len(self._queue) > self._bytes(BACKLOG):
+            self._room.clear()
+        self._pump()
+
+    async def room(self) -> None:
+        """Wait while more than ``BACKLOG`` seconds are queued."""
+        await self._room.wait()
+
+    def finish(self, reply: int) -> None:
+        """All audio of the reply has been queued."""
+        if reply == self._reply:
+            self._is_whole = True
+            self._pump()
+
+    # What the machine says -------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Send nothing more. What jambonz has plays on, at most 250 ms."""
+        self._is_held = True
+        self._pump()
+
+    def resume(self) -> None:
+        self._is_held = False
+        self._pump()
+
+    def cut(self) -> None:
+        """Silence what is playing; what was not heard goes back to the front of the queue, on hold."""
+        now = self._loop.time()
+        if self._reply:
+            heard_before = self.playhead.heard(self._reply, now)
+            unheard = (self._sent_samples - heard_before) * 2
+            if unheard > 0:
+                self._queue[:0] = self._sent[-unheard:]
+                self._sent_samples = heard_before
+            self._sent.clear()
+        self.playhead.cut(now)
+        self._not_before = now + KILL_PAUSE
+        self._mark = None
+        self._port.send_json({"type": "killAudio"})
+        self.hold()
+
+    def drop(self, reply: int) -> None:
+        """The reply is over or discarded. What of it still waits on the far side is silenced."""
+        if reply == self._reply:
+            if self._sent_samples > self.heard(reply):
+                self.cut()
+            self._reset(0)
+        self.playhead.forget(reply)
+
+    def heard(self, reply: int) -> int:
+        """Samples of a reply that the caller has heard."""
+        return self.playhead.heard(reply, self._loop.time())
+
+    # What the wire says ----------------------------------------------------------------------------------
+
+    def mark_came(self, name: str, event: str) -> None:
+        """Our mark was reached (`playout`) or thrown away (`cleared`)."""
+        if name != self._mark or event != "playout":
+            return
+        if self._loop.time() < self.playhead.until - AHEAD:
+            return  # fired too early to be true (jambonz-wire.md, marks, 5): the clock decides
+        self.marks_missed = 0
+        self._played()
+
+    def close(self) -> None:
+        self._set_timer(None)
+        self._room.set()
+
+    # Sending ---------------------------------------------------------------------------------------------
+
+    def _pump(self, now: float = 0.0) -> None:
+        """Send what may be sent now, and come back when more may be."""
+        now = max(now, self._loop.time())  # a timer may fire a clock tick early
+        while (due := self._due()) is not None:
+            if due > now:
+                break
+            if not self._queue:
+                self.marks_missed += self._mark is not None
+                self._played()
+                return
+            self._send_chunk(now)
+            if self._is_whole and not self._queue:
+                self._mark = f"reply-{self._reply}"
+                self._port.send_json({"type": "mark", "data": {"name": self._mark}})
+        self._set_timer(due)
+
+    def _due(self) -> float | None:
+        """When there is something to do (in the past: now); ``None`` when that depends on others."""
+        if self._queue:
+            if self._is_held or not self._reply:
+                return None
+            if len(self._queue) < self._bytes(CHUNK) and not self._is_whole:
+                return max(self.playhead.until, self._came_at + STALL, self._not_before)
+            return max(self._not_before, self.playhead.until - (AHEAD - CHUNK))
+        if not self._is_whole or not self._reply:
+            return None
+        # All is sent. The mark comes when the last sample was heard; without one, the clock decides.
+        waits = self._mark is not None and self.marks_missed < 2
+        return self.playhead.until + (MARK_DEADLINE if waits else 0.0)
+
+    def _send_chunk(self, now: float) -> None:
+        step = self._bytes(STEP)
+        room = self._bytes(AHEAD - self.playhead.ahead(now) + 1e-9)
+        size = min(len(self._queue), max(room - room % step, self._bytes(CHUNK)))
+        pcm = bytes(self._queue[:size])
+        del self._queue[:size]
+        self._send(pcm, max(self._bytes(CHUNK) - size, -size % step), now)
+        if len(self._queue) <= self._bytes(BACKLOG):
+            self._room.set()
+
+    def _send(self, pcm: bytes, padding: int, now: float) -> None:
+        is_first = self._reply != 0 and self._sent_samples == 0 and bool(pcm)
+        at = self.playhead.sent(self._reply if pcm else 0, len(pcm) // 2, padding // 2, now)
+        self._sent_samples += len(pcm) // 2
+        self._sent += pcm
+        if len(self._sent) > self._bytes(KEEP):
+            del self._sent[: -self._bytes(KEEP)]
+        self._port.send_audio(without_minus_one(pcm) + bytes(padding))
+        if is_first:
+            self._loop.call_at(max(at, now), self._tell, ReplyHeard(self._reply))
+
+    def _played(self) -> None:
+        reply, self._reply = self._reply, 0
+        self.playhead.finish(reply)
+        self._mark = None
+        self._set_timer(None)
+        self._tell(ReplyPlayed(reply))
+
+    def _reset(self, reply: int) -> None:
+        self._set_timer(None)
+        self._reply = reply
+        self._sent_samples = 0
+        self._queue.clear()
+        self._sent.clear()
+        self._is_whole = False
+        self._is_held = False
+        self._mark = None
+        self._room.set()
+
+    def _bytes(self, seconds: float) -> int:
+        return int(seconds * self.rate) * 2
+
+    def _set_timer(self, at: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if at is None else self._loop.call_at(at, self._pump, at)
+
+
+def without_minus_one(pcm: bytes) -> bytes:
+    """A sample of -1 would be taken for a mark (jambonz-wire.md, marks, 5); -2 sounds the same."""
+    samples = np.frombuffer(pcm, "<i2")
+    if not (samples == -1).any():
+        return pcm
+    return np.where(samples == -1, np.int16(-2), samples).astype("<i2").tobytes()

@@ -1,0 +1,121 @@
+"""What an agent's configuration means for one call: the machine's settings, the vendors, the tools, the prompt."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentd.call.history import History
+from agentd.call.tools import Offer, Toolbox
+from agentd.prebuilt import PREBUILT
+from config.verb import Agent
+from providers import registry
+from providers.base import Llm, LlmSpec, Message, Stt, SttSpec, Tool, ToolCall, Tts, TtsSpec
+from providers.registry import Shared
+from turn.machine import Settings
+
+Credentials = Callable[[str, str], Mapping[str, Any]]  # (vendor, label) → what the server has for it
+
+HANGUP = Tool(
+    name="hangup",
+    description="End the call, once the caller has said goodbye or wants nothing more. Say goodbye in the same answer.",
+    parameters={"type": "object", "properties": {"reason": {"type": "string", "description": "why the call ends"}}},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Vendors:
+    """The three of one call."""
+
+    stt: Stt
+    llm: Llm
+    tts: Tts
+
+
+def settings(agent: Agent) -> Settings:
+    return Settings(
+        greeting=agent.greeting.enable,
+        barge_in=agent.barge_in.enable,
+        sticky=agent.barge_in.sticky,
+        no_response=agent.no_response_timeout,
+        no_response_max=agent.no_response_max_prompts or None,
+    )
+
+
+def vendors(agent: Agent, credentials: Credentials, shared: Shared, rate: int) -> Vendors:
+    """``rate`` is that of the caller's audio inside. Raises UnknownVendor, ImportError or ProviderError."""
+    stt, tts = agent.stt, agent.tts
+    return Vendors(
+        stt=registry.make_stt(
+            SttSpec(
+                vendor=stt.vendor,
+                language=stt.language or "en-US",
+                rate=rate,
+                hints=hints(agent),
+                options=stt.vendor_options(),
+                credentials=stt.auth or credentials(stt.vendor, stt.label),
+            ),
+            shared,
+        ),
+        llm=registry.make_llm(llm_spec(agent, credentials), shared),
+        tts=registry.make_tts(
+            TtsSpec(
+                vendor=tts.vendor,
+                voice=tts.voice,
+                language=tts.language or "en-US",
+                options=tts.options,
+                credentials=tts.auth or credentials(tts.vendor, tts.label),
+            ),
+            shared,
+        ),
+    )
+
+
+def llm_spec(agent: Agent, credentials: Credentials) -> LlmSpec:
+    llm = agent.llm
+    options = llm.llm_options
+    named = {
+        "maxTokens": options.max_tokens,
+        "temperature": options.temperature,
+        "reasoningEffort": options.reasoning_effort,
+        "vendorParams": agent.params() or None,
+    }
+    connect = llm.connect_options.model_dump(by_alias=True, exclude_none=True)
+    mine = credentials(llm.vendor, llm.label)
+    # The server's key goes only where the server's configuration says, never to an address that came with a call
+    # (config.metadata refuses those that bring no key of their own).
+    if "baseURL" in mine:
+        connect.setdefault("baseURL", mine["baseURL"])
+    return LlmSpec(
+        vendor=llm.vendor,
+        model=llm.model,
+        options={key: value for key, value in named.items() if value is not None},
+        connect=connect,
+        credentials=llm.auth or mine,
+    )
+
+
+def hints(agent: Agent) -> tuple[str, ...]:
+    """What the caller is likely to say: the hints, the vocabulary, and the words of the tools."""
+    tools = [PREBUILT[name].tool.description for name in agent.tools]
+    return (*agent.stt.phrases(), *agent.vocabulary, *tools)
+
+
+def history(agent: Agent) -> History:
+    options = agent.llm.llm_options
+    return History(options.system_prompt, tuple(_message(m.model_dump()) for m in options.messages))
+
+
+def toolbox(agent: Agent, hang_up: Offer) -> Toolbox:
+    """Built-in tools first, then the pre-built ones (verb-decisions, "Tools"). What nobody answers is not offered:
+    the toolHook and MCP servers are not built yet.
+    """
+    built_in = [hang_up] if agent.hangup is not None else []
+    return Toolbox([*built_in, *(Offer(PREBUILT[name].tool, PREBUILT[name].execute) for name in agent.tools)])
+
+
+def _message(raw: Mapping[str, Any]) -> Message:
+    calls = tuple(
+        ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"])
+        for call in raw.get("tool_calls") or ()
+    )
+    return Message(raw["role"], raw.get("content") or "", calls, raw.get("tool_call_id"))

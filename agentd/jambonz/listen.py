@@ -1,0 +1,250 @@
+"""The listen socket: a websocket that jambonz opens becomes a call.
+
+The upgrade is accepted before anything else is done: jambonz waits 1.5 s for it, and a vendor may take longer.
+"""
+
+import asyncio
+import json
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.websockets import WebSocket
+
+from agentd.call import setup
+from agentd.call.audio import Framer, inner_rate
+from agentd.call.call import Call, Outcome
+from agentd.call.ear import Detector, Ear, webrtc_detector
+from agentd.errors import DISCONNECTED, AgentdError, CallRefused
+from agentd.jambonz import wire
+from agentd.ops.log import EventLog
+from agentd.ops.registry import LiveCalls
+from config.files import Config
+from config.metadata import apply_metadata
+from config.verb import Agent
+from providers.audio_feed import AudioFeed
+from providers.base import ProviderError
+from providers.registry import Shared
+from turn.speech import Segmenter
+
+log = logging.getLogger("agentd.listen")
+
+METADATA_WAIT = 5.0  # seconds for the first message
+OUTBOX_LIMIT = 10.0  # seconds of audio that a peer may leave unread before the call is given up
+SEND_WAIT = 30.0  # seconds for one message
+CLOSE_WAIT = 2.0  # seconds for the last messages and the close handshake
+SPEECH_STOP = 0.3  # seconds of quiet that end a stretch of speech
+
+
+@dataclass(slots=True)
+class Node:
+    """What all calls of this process share. ``detector_for`` makes a voice detector for a rate."""
+
+    config: Config
+    shared: Shared = field(default_factory=Shared)
+    calls: LiveCalls = field(default_factory=LiveCalls)
+    detector_for: Any = webrtc_detector
+    observers: list[Any] = field(default_factory=list)  # called with (agent's name, EventLog) as each call begins
+
+    def began(self, agent: str, events: EventLog) -> None:
+        for observer in self.observers:
+            observer(agent, events)
+
+
+class Wire:
+    """The socket as the call sees it: sends never wait, they queue for :meth:`write`."""
+
+    def __init__(self, socket: WebSocket, rate: int) -> None:
+        self._socket = socket
+        self._outbox: deque[bytes | str] = deque()
+        self._size = 0  # bytes of audio in it
+        self._limit = int(OUTBOX_LIMIT * rate) * 2
+        self._wake = asyncio.Event()
+        self._is_closed = False
+        self.is_choked = asyncio.Event()  # the peer does not read
+
+    def send_audio(self, pcm: bytes) -> None:
+        self._size += len(pcm)
+        self._put(pcm)
+        if self._size > self._limit:
+            self.is_choked.set()
+
+    def send_json(self, message: dict[str, Any]) -> None:
+        self._put(json.dumps(message))
+
+    def close(self) -> None:
+        """Nothing more is sent after what is queued."""
+        self._is_closed = True
+        self._wake.set()
+
+    async def write(self) -> None:
+        """Send what is queued, in order, until :meth:`close`."""
+        while True:
+            while self._outbox:
+                item = self._outbox.popleft()
+                try:
+                    async with asyncio.timeout(SEND_WAIT):
+                        if isinstance(item, bytes):
+                            self._size -= len(item)
+                            await self._socket.send_bytes(item)
+                        else:
+                            await self._socket.send_text(item)
+                except TimeoutError:
+                    self.is_choked.set()
+                    return
+                except (OSError, RuntimeError):
+                    return  # the peer is gone; the reader says so, too
+            if self._is_closed:
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _put(self, item: bytes | str) -> None:
+        if not self._is_closed:
+            self._outbox.append(item)
+            self._wake.set()
+
+
+class Session:
+    """One accepted socket, from its first message to its close."""
+
+    def __init__(self, node: Node, socket: WebSocket) -> None:
+        self._node = node
+        self._socket = socket
+        self._call: Call | None = None
+        self._close = (1000, "")
+        self._is_gone = False
+
+    def displace(self, code: int, reason: str) -> None:
+        self._close = (code, reason)
+        if self._call is not None:
+            self._call.stop(DISCONNECTED)
+
+    async def run(self) -> None:
+        """Accept, listen to what the call is, and hold it."""
+        socket = self._socket
+        await socket.accept(wire.subprotocol(socket.scope.get("subprotocols", [])))
+        name = str(socket.path_params.get("agent", ""))
+        info: wire.CallInfo | None = None
+        try:
+            info = wire.metadata(await self._first_message())
+            call, port = self._begin(name, info)
+            self._node.calls.add(info.call_sid, self)
+            await self._hold(call, port)
+        except (AgentdError, ProviderError, LookupError, ImportError) as exc:
+            log.warning("call refused", extra={"agent": name, "reason": str(exc)})
+            self._close = (exc.code if isinstance(exc, CallRefused) else 1011, str(exc))
+        finally:
+            if info is not None:
+                self._node.calls.remove(info.call_sid, self)
+            await self._shut()
+
+    async def _first_message(self) -> str:
+        try:
+            async with asyncio.timeout(METADATA_WAIT):
+                message = await self._socket.receive()
+        except TimeoutError as exc:
+            raise CallRefused(f"expected the call's metadata within {METADATA_WAIT:.0f} s, got nothing") from exc
+        if message["type"] == "websocket.disconnect":
+            self._is_gone = True
+            raise CallRefused("expected the call's metadata, the socket was closed instead")
+        if message.get("text") is None:
+            got = len(message.get("bytes") or b"")
+            raise CallRefused(f"expected the call's metadata as the first message, got {got} bytes of audio")
+        return str(message["text"])
+
+    def _begin(self, name: str, info: wire.CallInfo) -> tuple[Call, Wire]:
+        config = self._node.config
+        if name not in config.agents:
+            raise CallRefused(f"expected an agent of {', '.join(sorted(config.agents))}; got {name!r}")
+        agent, warnings = apply_metadata(config.agents[name], info.metadata)
+        for warning in warnings:
+            log.warning("metadata ignored", extra={"agent": name, "call_sid": info.call_sid, "why": warning})
+        rate = wire.playback_rate(self._socket.query_params.get("playback_rate"), info.rate)
+        port = Wire(self._socket, rate)
+        inner = inner_rate(info.rate)
+        self._call = call = Call(
+            agent,
+            setup.vendors(agent, config.server.credential, self._node.shared, inner),
+            port,
+            rate=inner,
+            playback_rate=rate,
+            ear_for=self._ear_for(agent, info, self._node.detector_for(inner)),
+            event_names=config.server.events.names,
+        )
+        log.info("call began", extra={"agent": name, "call_sid": info.call_sid, "rate": info.rate, "playback": rate})
+        self._node.began(name, call.log)
+        return call, port
+
+    def _ear_for(self, agent: Agent, info: wire.CallInfo, detector: Detector) -> Any:
+        def ear_for(feed: AudioFeed, tell: Any) -> Ear:
+            segmenter = Segmenter(confirm=agent.barge_in.min_speech_duration, stop=SPEECH_STOP)
+            return Ear(Framer(info.rate, info.channels), detector, segmenter, feed, tell)
+
+        return ear_for
+
+    async def _hold(self, call: Call, port: Wire) -> None:
+        """Run the call, read and write beside it, and end all three together."""
+        reader = asyncio.create_task(self._read(call), name="listen-read")
+        writer = asyncio.create_task(port.write(), name="listen-write")
+        choked = asyncio.create_task(self._watch(call, port), name="listen-watch")
+        try:
+            outcome = await call.run()
+            self._log_end(outcome)
+            if not self._is_gone:
+                # The listen verb ends and its actionHook runs: that is how a call moves on.
+                port.send_json({"type": "disconnect"})
+            port.close()
+            await asyncio.wait([writer], timeout=CLOSE_WAIT)
+        finally:
+            tasks = (reader, writer, choked)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self, call: Call) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                break
+            if (data := message.get("bytes")) is not None:
+                if not data:
+                    break  # a zero-length frame announces the end
+                call.hear(data)
+            elif (text := message.get("text")) is not None:
+                match wire.message(text):
+                    case wire.Dtmf(digit):
+                        call.dtmf(digit)
+                    case wire.MarkReached(name, event):
+                        call.mark_came(name, event)
+        self._is_gone = message["type"] == "websocket.disconnect"
+        call.hung_up()
+
+    async def _watch(self, call: Call, port: Wire) -> None:
+        await port.is_choked.wait()
+        log.warning("peer does not read", extra={"seconds": OUTBOX_LIMIT})
+        self._close = (1013, "our audio is not read")
+        call.stop(DISCONNECTED)
+
+    def _log_end(self, outcome: Outcome) -> None:
+        error = outcome.error
+        log.info(
+            "call ended",
+            extra={"reason": outcome.reason, **({"vendor": error.vendor, "code": error.code} if error else {})},
+        )
+
+    async def _shut(self) -> None:
+        if self._is_gone:
+            return
+        code, reason = self._close
+        try:
+            async with asyncio.timeout(CLOSE_WAIT):
+                await self._socket.close(code, _close_reason(reason))
+        except (TimeoutError, OSError, RuntimeError):
+            pass  # gone meanwhile
+
+
+def _close_reason(text: str) -> str:
+    """A close frame holds 123 bytes."""
+    return text.encode()[:123].decode(errors="ignore")

@@ -1,0 +1,110 @@
+"""The process: one port for calls and for those who watch over them."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import socket
+from collections.abc import AsyncIterator
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from agentd import __version__
+from agentd.call import setup
+from agentd.call.audio import inner_rate
+from agentd.jambonz.listen import Node, Session
+from providers.base import ProviderError
+from providers.registry import UnknownVendor
+
+log = logging.getLogger("agentd.server")
+
+MESSAGE_LIMIT = 1 << 20  # bytes of one websocket message
+PING = 20.0  # seconds; jambonz never pings (faults-and-security.md 1.2)
+
+
+def build_app(node: Node) -> Starlette:
+    """The ASGI application around a node. Its lifespan warms the vendors and, at the end, closes what they share."""
+
+    async def listen(websocket: WebSocket) -> None:
+        await Session(node, websocket).run()
+
+    async def livez(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("ok")
+
+    async def healthz(request: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok", "calls": len(node.calls), "version": __version__})
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await warm(node)
+        gc.collect()
+        gc.freeze()  # what lives now lives for good: full collections of it would stall every call
+        try:
+            yield
+        finally:
+            for call in node.calls:
+                call.displace(1012, "the server is going down")
+            await node.shared.aclose()
+
+    return Starlette(
+        routes=[
+            WebSocketRoute("/listen/{agent}", listen),
+            Route("/livez", livez),
+            Route("/healthz", healthz),
+        ],
+        lifespan=lifespan,
+    )
+
+
+async def warm(node: Node) -> None:
+    """Import every configured vendor and start what it needs, so that no call pays for it. What fails here would
+    fail in a call as well; it is said now, and the server starts all the same: other agents may be fine.
+    """
+    for name, agent in node.config.agents.items():
+        try:
+            made = setup.vendors(agent, node.config.server.credential, node.shared, inner_rate(16000))
+            for vendor in (made.stt, made.llm, made.tts):
+                if start := getattr(vendor, "warm", None):
+                    await start()
+        except (UnknownVendor, ImportError, ProviderError) as exc:
+            log.error("agent is not ready", extra={"agent": name, "why": str(exc)})
+
+
+class Server(uvicorn.Server):
+    """uvicorn around :func:`build_app`. Port 0 takes a free one; :attr:`port` says which."""
+
+    def __init__(self, node: Node, host: str, port: int) -> None:
+        super().__init__(
+            uvicorn.Config(
+                build_app(node),
+                host=host,
+                port=port,
+                ws="websockets-sansio",
+                ws_max_size=MESSAGE_LIMIT,
+                ws_ping_interval=PING,
+                ws_ping_timeout=PING,
+                ws_per_message_deflate=False,
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=10,
+            )
+        )
+        self._is_up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._is_up.set()
+
+    async def up(self) -> None:
+        """Wait until connections are accepted."""
+        await self._is_up.wait()
+
+    @property
+    def port(self) -> int:
+        return int(self.servers[0].sockets[0].getsockname()[1])

@@ -1,0 +1,108 @@
+"""The process: ``agentd.yaml``. Every key is optional."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr
+
+from config.llm import Llm
+from config.parts import Name, Part, Port, Positive, Seconds, Url, shorthand
+from config.secrets import Secrets
+from config.speech import Recognizer, Synthesizer
+from config.verb import Summaries
+
+
+def _one_or_more(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+def _distinct(accounts: list[Secrets]) -> list[Secrets]:
+    if len({account.get("label", "") for account in accounts}) < len(accounts):
+        raise ValueError("expected a different label in each")
+    return accounts
+
+
+Accounts = Annotated[
+    list[Secrets],
+    BeforeValidator(_one_or_more),
+    AfterValidator(_distinct),
+    Field(description="an object, or a list of objects with labels", min_length=1),
+]
+
+
+class ServerPart(Part):
+    """An object of ``agentd.yaml``, whose own keys are snake_case."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+
+class Process(ServerPart):
+    """Where the server listens and how it ends. Port 0 takes a free one."""
+
+    host: Name = "0.0.0.0"
+    port: Port = 8080
+    public_url: Url | None = None
+    workers: Positive = 1
+    drain_seconds: Seconds = 3600
+
+
+class Defaults(Part):
+    """What an agent's file leaves out."""
+
+    stt: Recognizer = Recognizer()
+    llm: Llm = Llm()
+    tts: Synthesizer = Synthesizer()
+    summarize_turns: Summaries = 0
+
+
+class App(ServerPart):
+    """An application behind the gateway."""
+
+    in_words = "a URL or an object"
+
+    url: Url
+    username: str | None = None
+    password: SecretStr | None = None
+
+
+class Redis(ServerPart):
+    """Where the nodes of a cluster meet."""
+
+    in_words = "a URL or an object"
+
+    url: Annotated[
+        str,
+        Field(description="a redis, rediss or unix URL", pattern=r"^(rediss?|unix)://\S+$"),
+    ]
+
+
+class Events(ServerPart):
+    """Which generation of names goes out: the guide's, the newer SDK's, or each beside the other."""
+
+    names: Literal["guide", "sdk", "both"] = "both"
+
+
+Names = dict[
+    Annotated[str, Field(description="a name of letters, digits, - and _", pattern=r"^[A-Za-z0-9_-]+$")],
+    Annotated[App, shorthand("url")],
+]
+
+
+class Server(ServerPart):
+    """The whole of ``agentd.yaml``. ``agents`` is the folder of the agents' files, beside it unless absolute."""
+
+    process: Process = Field(default=Process(), validation_alias="server", serialization_alias="server")
+    credentials: dict[str, Accounts] = Field(default_factory=dict)
+    defaults: Defaults = Defaults()
+    apps: Names = Field(default_factory=dict)
+    redis: Annotated[Redis, shorthand("url")] | None = None
+    events: Events = Events()
+    agents: Name = "agents"
+
+    def credential(self, vendor: str, label: str = "") -> dict[str, Any]:
+        """What is configured for a vendor, by label where there are several; ``{}`` when there is nothing."""
+        entries = self.credentials.get(vendor, [])
+        return next((entry for entry in entries if entry.get("label", "") == label), {} if label else _first(entries))
+
+
+def _first(entries: list[Secrets]) -> dict[str, Any]:
+    return entries[0] if entries else Secrets()

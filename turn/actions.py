@@ -1,0 +1,86 @@
+"""What to do next. Imperative, immutable; the shell performs them in order."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from turn.latency import Latency
+
+
+class Cause(Enum):
+    """Why the agent speaks."""
+
+    GREETING = "greeting"
+    CALLER = "caller"
+    NO_RESPONSE = "no_response"
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Prompt the model for a reply and play it. ``transcript`` is what the caller said, empty unless CALLER."""
+
+    reply: int
+    turn: int
+    cause: Cause
+    transcript: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Stop generating a reply of which nothing was played; forget it."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Send no more audio of a reply, and keep what was not sent."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Play on: after a :class:`Hold` at the next unsent sample, after a :class:`Cut` at the first unheard one."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The caller interrupted: stop generating, silence what is playing, keep what was not heard."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndTurn:
+    """A turn is over. Write what was heard of its reply into history and tell the application.
+
+    ``error`` is the code of a failure that ended it, else ``None``.
+    """
+
+    turn: int
+    reply: int
+    cause: Cause
+    transcript: str
+    confidence: float | None
+    interrupted: bool
+    error: str | None
+    latency: Latency
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRemark:
+    """The caller said something in passing that starts no turn; history keeps it."""
+
+    transcript: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndCall:
+    """Hang up. ``reason`` is the verb's ``completion_reason``."""
+
+    reason: str
+
+
+Action = Generate | Discard | Hold | Resume | Cut | EndTurn | KeepRemark | EndCall

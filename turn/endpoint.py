@@ -1,0 +1,86 @@
+"""The end of the caller's turn: what was said so far, and when it is time to answer.
+
+The rule of `turnDetection: stt` for a vendor that only emits transcripts (verb-decisions, "Turn detection"):
+
+- speech stopped and the words are final → the turn ends after ``silence`` seconds of quiet;
+- speech stopped and no final comes → after ``no_final`` seconds the last partial becomes the transcript;
+- words without any speech that our own detector heard (a quiet caller) → ``silence`` after the last of them.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """One caller turn in the making. ``now`` is loop time in seconds throughout."""
+
+    silence: float = 0.5
+    no_final: float = 1.5
+    partial: str = ""
+    confidence: float | None = None
+    stopped_at: float | None = None  # when the voice ended; None while it is active
+    finished_at: float | None = None  # when the last final came
+    changed_at: float = 0.0  # when the caller last gave a sign of life
+    words: list[str] = field(default_factory=list)
+
+    @property
+    def transcript(self) -> str:
+        """Finals, and what is still partial behind them."""
+        return " ".join([*self.words, self.partial] if self.partial else self.words)
+
+    @property
+    def is_final(self) -> bool:
+        """Has the STT spoken since the voice ended?"""
+        return (
+            self.stopped_at is not None
+            and self.finished_at is not None
+            and self.finished_at >= self.stopped_at
+            and not self.partial
+        )
+
+    @property
+    def is_void(self) -> bool:
+        """Has the STT said that there were no words in it?"""
+        return self.is_final and not self.transcript
+
+    def speech_started(self, now: float) -> None:
+        self.stopped_at = None
+        self.changed_at = now
+
+    def speech_stopped(self, at: float) -> None:
+        self.stopped_at = at
+
+    def changed(self, text: str, now: float) -> None:
+        self.partial = text.strip()
+        self.changed_at = now
+
+    def finished(self, text: str, confidence: float | None, now: float) -> None:
+        if text.strip():
+            self.words.append(text.strip())
+            self.confidence = confidence
+        self.partial = ""
+        self.finished_at = self.changed_at = now
+
+    def due(self) -> float | None:
+        """When the turn ends if nothing else happens; ``None`` while the caller is speaking."""
+        if self.stopped_at is None:
+            return None
+        if self.is_void:
+            return self.finished_at
+        if self.is_final:
+            assert self.finished_at is not None
+            return max(self.stopped_at + self.silence, self.finished_at)
+        return self.stopped_at + self.no_final
+
+    def reopen(self, transcript: str, confidence: float | None) -> None:
+        """The caller goes on after the turn was taken but before anything of the answer was heard."""
+        if transcript:
+            self.words.insert(0, transcript)
+            self.confidence = confidence
+
+    def clear(self) -> None:
+        """Forget the words; the voice itself goes on as it is."""
+        self.words = []
+        self.partial = ""
+        self.confidence = None
+        self.finished_at = None

@@ -1,0 +1,147 @@
+"""What happened. Past tense, immutable, no timestamps: the caller passes ``now``.
+
+Where an event speaks of something that began a little earlier, it says by how many seconds.
+Every event of a reply carries its number; the machine drops those of a reply that is no longer its own.
+"""
+
+from dataclasses import dataclass
+
+# The call ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    """The call is up, audio flows."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """The caller hung up, or the media is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class HangupRequested:
+    """The agent wants to end the call once what it is saying has been heard."""
+
+    reason: str
+
+
+# The caller ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The caller's voice became active ``spoken`` seconds ago (the detector needs a few frames to be sure)."""
+
+    spoken: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechConfirmed:
+    """The same speech has lasted ``minSpeechDuration``, measured on the audio."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """The caller's voice ended ``quiet`` seconds ago."""
+
+    quiet: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptChanged:
+    """The words so far since the last :class:`TranscriptFinished`; they may still change."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptFinished:
+    """Words that stay. An empty text says: speech, but no words."""
+
+    text: str
+    confidence: float | None = None
+
+
+# A reply -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyBegan:
+    """The model's first word of a reply arrived."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsCalled:
+    """The model asked for tools; they are running."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsReturned:
+    """All tools of this round have given their results."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisBegan:
+    """The first text of a reply was handed to the TTS."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudioArrived:
+    """``seconds`` of a reply's audio came back from the TTS and wait to be played."""
+
+    reply: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyHeard:
+    """The caller began to hear a reply."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyGenerated:
+    """Nothing more will come of a reply. ``audible`` says whether there was anything to play at all."""
+
+    reply: int
+    audible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyPlayed:
+    """The caller heard a reply to its end."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFailed:
+    """A reply cannot be completed; what of it is already waiting to be played will be."""
+
+    reply: int
+    code: str = "server failure"
+
+
+CallerEvent = SpeechStarted | SpeechConfirmed | SpeechStopped | TranscriptChanged | TranscriptFinished
+ReplyEvent = (
+    ReplyBegan
+    | ToolsCalled
+    | ToolsReturned
+    | SynthesisBegan
+    | AudioArrived
+    | ReplyHeard
+    | ReplyGenerated
+    | ReplyPlayed
+    | ReplyFailed
+)
+Event = CallStarted | CallEnded | HangupRequested | CallerEvent | ReplyEvent

@@ -1,0 +1,79 @@
+"""The instants of one turn, and from them the parts of the gap that the caller felt.
+
+The parts follow one another without overlap, so that they add up to the total:
+
+    caller stops ─ stt ─ final transcript ─ eot ─ end of turn ─ llm + tool ─ first token
+    ─ text ─ first text to the TTS ─ tts ─ first audio back ─ playout ─ first audio heard
+
+The guide names stt, eot, llm, tool and tts; text (the wait for a speakable piece), playout and total are ours.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Parts of one turn in seconds; ``None`` where a part does not exist (a greeting has no stt)."""
+
+    stt: float | None = None
+    eot: float | None = None
+    llm: float | None = None
+    tool: float | None = None
+    text: float | None = None
+    tts: float | None = None
+    playout: float | None = None
+    total: float | None = None
+
+
+@dataclass(slots=True)
+class TurnClock:
+    """Collects the instants of a turn (loop seconds). An instant is set once; later ones are ignored."""
+
+    stopped: float | None = None
+    finished: float | None = None  # the final transcript
+    taken: float | None = None  # the end of the turn: the model is prompted
+    began: float | None = None  # the first token that is spoken
+    synthesis: float | None = None
+    audio: float | None = None
+    heard: float | None = None
+    _tools_since: float | None = None
+    _tools: float = 0.0
+
+    def mark(self, instant: str, now: float) -> None:
+        if getattr(self, instant) is None:
+            setattr(self, instant, now)
+
+    def tools_called(self, now: float) -> None:
+        if self._tools_since is None:
+            self._tools_since = now
+
+    def tools_returned(self, now: float) -> None:
+        """Tool time after the first token is not in the caller's gap, so it is not a part of it."""
+        if self._tools_since is not None:
+            if self.began is None:
+                self._tools += now - self._tools_since
+            self._tools_since = None
+
+    def latency(self) -> Latency:
+        """The parts known so far. A transcript that came before the caller stopped costs nothing."""
+        finished = self.finished
+        if self.stopped is not None and finished is not None:
+            finished = max(finished, self.stopped)
+        if finished is not None and self.taken is not None:
+            finished = min(finished, self.taken)
+        start = self.stopped if self.stopped is not None else self.taken
+        llm = _span(self.taken, self.began)
+        return Latency(
+            stt=_span(self.stopped, finished),
+            eot=_span(finished, self.taken) or None,
+            llm=None if llm is None else llm - self._tools,
+            tool=self._tools or None,
+            text=_span(self.began, self.synthesis) or None,
+            tts=_span(self.synthesis, self.audio),
+            playout=_span(self.audio, self.heard),
+            total=_span(start, self.heard),
+        )
+
+
+def _span(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else max(end - start, 0.0)
