@@ -21,11 +21,23 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Prebuilt:
-    """A tool and what runs when the model calls it."""
+    """A tool, what runs when the model calls it, and what callers ``said`` to get it: a recogniser's hints."""
 
     tool: Tool
     execute: Callable[[Mapping[str, Any]], Awaitable[Result]]
+    said: tuple[str, ...] = ()
 
+
+TIME_QUESTIONS = (
+    *("what time is it", "what time is it now", "what day is it", "what day is it today", "what is the date"),
+    *("what is the date today", "what is today's date"),
+)
+# Every number up to a hundred, in sums that are otherwise arbitrary: a recogniser learns the words from them.
+SUMS = tuple(
+    f"what is {one} {sign} {(one * 37 + 11) % 100}"
+    for one in (*range(21), *range(25, 100, 5))
+    for sign in ("plus", "minus", "times", "divided by")
+)
 
 # Date and time --------------------------------------------------------------------------------------------
 
@@ -62,7 +74,7 @@ def datetime_tool(now: Callable[[], datetime] = _utc_now) -> Prebuilt:
             "additionalProperties": False,
         },
     )
-    return Prebuilt(tool, execute)
+    return Prebuilt(tool, execute, TIME_QUESTIONS)
 
 
 def _zone(name: Any) -> ZoneInfo:
@@ -256,7 +268,7 @@ def calculator_tool() -> Prebuilt:
             "additionalProperties": False,
         },
     )
-    return Prebuilt(tool, execute)
+    return Prebuilt(tool, execute, SUMS)
 
 
 PREBUILT: dict[str, Prebuilt] = {built.tool.name: built for built in (datetime_tool(), calculator_tool())}

@@ -71,6 +71,7 @@ async def warm(node: Node) -> None:
             for vendor in (made.stt, made.llm, made.tts):
                 if start := getattr(vendor, "warm", None):
                     await start()
+            await node.shared.warm()
         except (UnknownVendor, ImportError, ProviderError) as exc:
             log.error("agent is not ready", extra={"agent": name, "why": str(exc)})
 
@@ -99,7 +100,9 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._is_up.set()
+        if self.started:
+            log.info("listening", extra={"host": self.config.host, "port": self.port})
+            self._is_up.set()
 
     async def up(self) -> None:
         """Wait until connections are accepted."""

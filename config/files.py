@@ -13,7 +13,7 @@ from config.merge import merge_spec
 from config.parts import Part
 from config.problems import ConfigError, Problem, dotted
 from config.server import Defaults, Server
-from config.vendors import unknown_credentials, unknown_vendors
+from config.vendors import unknown_credentials, unknown_tools, unknown_vendors
 from config.verb import Agent
 
 M = TypeVar("M", bound=Part)
@@ -106,7 +106,7 @@ class _Loader:
         if read is None:
             return None
         agent = with_defaults(read[0], defaults or Defaults(), self.env)
-        faults = list(unknown_vendors(read[0], self.known))
+        faults = [*unknown_vendors(read[0], self.known), *unknown_tools(read[0], self.known)]
         for role in ROLES if defaults else ():  # unreadable defaults may well name one
             if not getattr(agent, role).vendor:
                 faults.append(

@@ -1,4 +1,4 @@
-"""Names of vendors, held against those that the caller of :func:`config.files.load` knows."""
+"""Names of vendors and of pre-built tools, held against those that the caller of :func:`config.files.load` knows."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -17,9 +17,18 @@ def unknown_vendors(agent: Agent | Defaults, known: Mapping[str, Collection[str]
             )
 
 
+def unknown_tools(agent: Agent, known: Mapping[str, Collection[str]]) -> Iterator[Fault]:
+    """A fault for each pre-built tool that is none (``known["tools"]``)."""
+    for index, name in enumerate(agent.tools):
+        if "tools" in known and name not in known["tools"]:
+            yield Fault(
+                ("tools", index), "expected the name of a pre-built tool", repr(name), _hint(name, known["tools"])
+            )
+
+
 def unknown_credentials(credentials: Mapping[str, object], known: Mapping[str, Collection[str]]) -> Iterator[Fault]:
     """Credentials of vendors that are not installed are fine; what looks like a slip of the pen is not."""
-    every = {vendor for names in known.values() for vendor in names}
+    every = {vendor for role, names in known.items() if role != "tools" for vendor in names}
     for vendor in credentials:
         if vendor not in every and (meant := nearest(vendor, every, cutoff=0.8)):
             yield Fault(("credentials", vendor), "unknown vendor", hint=f"did you mean {meant}?")

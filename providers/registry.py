@@ -38,6 +38,12 @@ class Shared:
             self._made[key] = make()
         return cast(T, self._made[key])
 
+    async def warm(self) -> None:
+        """Start what there is, so that no call has to wait for it."""
+        for thing in list(self._made.values()):
+            if start := getattr(thing, "warm", None):
+                await start()
+
     async def aclose(self) -> None:
         while self._made:
             _, thing = self._made.popitem()

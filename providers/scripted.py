@@ -4,8 +4,11 @@ of timing; vendor name ``scripted``. They read no clock but the event loop's, so
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from providers.audio_feed import AudioFeed, Mark
 from providers.base import (
@@ -30,9 +33,23 @@ from providers.base import (
 )
 from providers.registry import Shared
 
+KEPT = 100  # prompts
+COUNT = 30000  # the scripted voice counts so far, and begins again
+
+
+class Notebook:
+    """What the scripted models of one server were asked: ``shared.get("scripted", Notebook).prompts``."""
+
+    def __init__(self) -> None:
+        self.prompts: deque[Prompt] = deque(maxlen=KEPT)
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
 
 class ScriptedStt:
-    """``finals``: one text for each time the caller stops speaking (``None``: the recogniser stays silent);
+    """``finals``: one entry for each time the caller stops speaking. A text is recognised, ``None`` keeps the
+    recogniser silent, ``{"error": code, "retryable": bool}`` fails, ``{"end": true}`` hangs up politely.
     ``delay``: seconds from there to the final; ``partials``: whether the words come as a partial when speech begins.
     """
 
@@ -43,31 +60,39 @@ class ScriptedStt:
 
     async def listen(self, audio: AudioFeed) -> AsyncIterator[SttEvent]:
         async for item in audio:
-            if item is Mark.SPEECH_STARTED and self._partials and self._finals and self._finals[0]:
+            if item is Mark.SPEECH_STARTED and self._partials and self._finals and isinstance(self._finals[0], str):
                 yield Partial(self._finals[0])
             if item is Mark.SPEECH_STOPPED:
-                final = self._finals.pop(0) if self._finals else ""
-                if final is not None:
-                    await asyncio.sleep(self._delay)
-                    yield Final(final, 1.0 if final else None)
+                match self._finals.pop(0) if self._finals else "":
+                    case str(final):
+                        await asyncio.sleep(self._delay)
+                        yield Final(final, 1.0 if final else None)
+                    case {"error": code, **more}:
+                        raise ProviderError("scripted", str(code), retryable=bool(more.get("retryable", False)))
+                    case {"end": True}:
+                        return
+                    case _:
+                        pass
 
 
 class ScriptedLlm:
     """``replies``: one entry a prompt, the last one repeated. A text is streamed word by word; ``{"tools": [{"name",
-    "arguments"}], "text"}`` calls tools; ``{"error": code}`` fails, ``{"hang": true}`` never answers. ``first`` and
-    ``token``: seconds to the first word and between words.
+    "arguments"}], "text"}`` calls tools (``arguments`` as text are sent as they are); ``{"text", "error": code}``
+    fails, ``{"hang": true}`` never answers. ``first`` and ``token``: seconds to the first word and between words.
     """
 
     name = "scripted"
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], notebook: Notebook) -> None:
         options = {**options, **options.get("vendorParams", {})}
+        self._notebook = notebook
         self._replies = list(options.get("replies", [])) or ["Yes."]
         self._first = float(options.get("first", 0.2))
         self._token = float(options.get("token", 0.0))
         self._calls = 0
 
     async def reply(self, prompt: Prompt) -> AsyncIterator[LlmEvent]:
+        self._notebook.prompts.append(prompt)
         entry = self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
         script: Mapping[str, Any] = {"text": entry} if isinstance(entry, str) else entry
         await asyncio.sleep(self._first)
@@ -82,12 +107,15 @@ class ScriptedLlm:
             raise ProviderError("scripted", str(script["error"]), retryable=bool(script.get("retryable", False)))
         for tool in script.get("tools", []):
             self._calls += 1
-            yield ToolCall(f"call-{self._calls}", tool["name"], json.dumps(tool.get("arguments", {})))
+            arguments = tool.get("arguments", {})
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            yield ToolCall(f"call-{self._calls}", tool["name"], text)
 
 
 class ScriptedTts:
     """``character``: seconds of audio a character; ``first``: seconds until a piece's audio comes; ``words``: whether
-    word times are given; ``chunk``: seconds of audio an event. The sound counts: sample *n* of a reply is
+    word times are given; ``chunk``: seconds of audio an event; ``errors``: one entry a reply, ``None`` or the seconds
+    of audio after which the voice fails. The sound counts: sample *n* of a reply is
     ``1 + n % 30000``, so that a listener can prove that none was lost or played twice.
     """
 
@@ -96,15 +124,17 @@ class ScriptedTts:
         self._first = float(options.get("first", 0.1))
         self._chunk = float(options.get("chunk", 0.1))
         self._words = bool(options.get("words", True))
-        self._error = options.get("error")
+        self._pace = float(options.get("pace", 0.0))
+        self._errors = list(options.get("errors", []))
 
     async def speak(self, text: AsyncIterator[str], rate: int) -> AsyncIterator[TtsEvent]:
         characters = samples = 0
         step = int(self._chunk * rate)
+        error = self._errors.pop(0) if self._errors else None
         async for piece in text:
             await asyncio.sleep(self._first)
-            if self._error:
-                raise ProviderError("scripted", str(self._error))
+            if error is not None and samples >= error * rate:
+                raise ProviderError("scripted", "tts-lost")
             if self._words:
                 for end, start in _words(piece):
                     yield Word(characters + end, samples / rate + start * self._character)
@@ -112,14 +142,18 @@ class ScriptedTts:
             whole = samples + int(len(piece) * self._character * rate)
             while samples < whole:
                 until = min(samples + step, whole)
+                if self._pace:
+                    await asyncio.sleep(self._pace)
                 yield Audio(counting(samples, until))
                 samples = until
+                if error is not None and samples >= error * rate:
+                    raise ProviderError("scripted", "tts-lost")
             yield Spoken(characters)
 
 
 def counting(start: int, end: int) -> bytes:
     """Samples ``start`` to ``end`` of the scripted voice, L16."""
-    return b"".join((1 + n % 30000).to_bytes(2, "little") for n in range(start, end))
+    return (1 + np.arange(start, end) % COUNT).astype("<i2").tobytes()
 
 
 def _words(piece: str) -> list[tuple[int, int]]:
@@ -137,7 +171,7 @@ def make_stt(spec: SttSpec, shared: Shared) -> Stt:
 
 
 def make_llm(spec: LlmSpec, shared: Shared) -> Llm:
-    return ScriptedLlm(spec.options)
+    return ScriptedLlm(spec.options, shared.get("scripted", Notebook))
 
 
 def make_tts(spec: TtsSpec, shared: Shared) -> Tts:

@@ -1,8 +1,9 @@
 """Whole calls for tests: the real server application, scripted vendors, and a detector that reads the test's audio."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from starlette.applications import Starlette
 
 from agentd.jambonz.listen import Node
@@ -11,6 +12,9 @@ from agentd.server import build_app
 from config.files import Config
 from config.server import Server
 from config.verb import Agent
+from providers.base import Prompt
+from providers.scripted import COUNT, Notebook
+from tests.jambonz import Call, FakeJambonz, voice
 
 
 def loud(frame: bytes) -> bool:
@@ -19,7 +23,7 @@ def loud(frame: bytes) -> bool:
 
 
 def agent(
-    finals: list[str | None] = [],  # noqa: B006
+    finals: list[Any] = [],  # noqa: B006
     replies: list[Any] = ["Yes."],  # noqa: B006
     *,
     stt: Mapping[str, Any] = {},
@@ -39,6 +43,37 @@ def agent(
     )
 
 
+class Run(NamedTuple):
+    """A stretch of the scripted voice without a gap: from sample ``start`` of the recording, ``length`` samples were
+    played, the first of which is sample ``first`` of its reply (modulo 30,000).
+    """
+
+    start: int
+    first: int
+    length: int
+
+
+def runs(recording: bytes, step: int = 1) -> list[Run]:
+    """What of the scripted voice was played. ``step``: every how many of its samples survived resampling."""
+    heard = np.frombuffer(recording, "<i2").astype(int)
+    follows = np.zeros(len(heard) + 1, bool)
+    follows[1:-1] = (heard[1:] == (heard[:-1] - 1 + step) % COUNT + 1) & (heard[1:] > 0) & (heard[:-1] > 0)
+    starts = np.flatnonzero((heard != 0) & ~follows[:-1])
+    ends = np.flatnonzero((heard != 0) & ~follows[1:]) + 1
+    return [Run(int(a), int(heard[a]) - 1, int(b - a)) for a, b in zip(starts, ends, strict=True)]
+
+
+def spoken(text: str, rate: int = 8000, character: float = 0.05) -> int:
+    """How many samples the scripted voice makes of ``text``, whose pieces are whole sentences."""
+    return round(len(text) * character * rate)
+
+
+async def say(call: Call, seconds: float = 0.6) -> None:
+    """The caller says something, and is quiet again when this returns."""
+    call.say(voice(seconds, call.sample_rate))
+    await call.until(lambda: not call.is_speaking)
+
+
 class House:
     """A server with one agent, ``demo``, and the event logs of its calls as they come."""
 
@@ -48,6 +83,27 @@ class House:
         self.node.observers.append(lambda name, log: self.logs.append(log))
         self.app: Starlette = build_app(self.node)
 
+    @property
+    def prompts(self) -> list[Prompt]:
+        """What the scripted model was asked, in all calls."""
+        return list(self.node.shared.get("scripted", Notebook).prompts)
+
     def entries(self, type_: str) -> list[dict[str, Any]]:
         """Of the latest call, so far."""
         return [entry for entry in self.logs[-1].entries if entry["type"] == type_] if self.logs else []
+
+    def call(self, **options: Any) -> FakeJambonz:
+        return FakeJambonz(self.app, **options)
+
+    async def turn(self, call: Call, seconds: float = 0.6) -> dict[str, Any]:
+        """The caller says something, and hears the whole answer."""
+        before = len(self.entries("turn_end"))
+        await say(call, seconds)
+        await call.until(lambda: len(self.entries("turn_end")) > before)
+        return self.entries("turn_end")[-1]
+
+    async def speaking(self, call: Call, seconds: float = 0.5) -> None:
+        """The caller says something, and has heard ``seconds`` of the answer when this returns."""
+        await say(call)
+        await call.until(lambda: call.is_audible)
+        await call.play(seconds)

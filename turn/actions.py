@@ -26,7 +26,7 @@ class Generate:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """Stop generating a reply of which nothing was played; forget it."""
+    """Stop generating a reply of which nothing was heard and forget it: its turn gets another."""
 
     reply: int
 
@@ -54,7 +54,8 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class EndTurn:
-    """A turn is over. Write what was heard of its reply into history and tell the application.
+    """A turn is over. Stop what may be left of its reply, write what was heard of it into history and tell the
+    application.
 
     ``error`` is the code of a failure that ended it, else ``None``.
     """

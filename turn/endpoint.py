@@ -4,9 +4,10 @@ The rule of `turnDetection: stt` for a vendor that only emits transcripts (verb-
 
 - speech stopped and the words are final → the turn ends after ``silence`` seconds of quiet;
 - speech stopped and no final comes → after ``no_final`` seconds the last partial becomes the transcript;
-- words without any speech that our own detector heard (a quiet caller) → ``silence`` after the last of them.
+- words without any speech that our own detector heard (a quiet caller) → the same, counted from the last of them.
 """
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -18,15 +19,21 @@ class Endpoint:
     no_final: float = 1.5
     partial: str = ""
     confidence: float | None = None
-    stopped_at: float | None = None  # when the voice ended; None while it is active
+    stopped_at: float | None = -math.inf  # when the voice ended; None while it is active
     finished_at: float | None = None  # when the last final came
     changed_at: float = 0.0  # when the caller last gave a sign of life
     words: list[str] = field(default_factory=list)
+    _is_detected: bool = False  # the words are of a voice that the detector heard
 
     @property
     def transcript(self) -> str:
         """Finals, and what is still partial behind them."""
         return " ".join([*self.words, self.partial] if self.partial else self.words)
+
+    @property
+    def is_voiced(self) -> bool:
+        """Is the caller speaking right now?"""
+        return self.stopped_at is None
 
     @property
     def is_final(self) -> bool:
@@ -46,6 +53,7 @@ class Endpoint:
     def speech_started(self, now: float) -> None:
         self.stopped_at = None
         self.changed_at = now
+        self._is_detected = True
 
     def speech_stopped(self, at: float) -> None:
         self.stopped_at = at
@@ -53,11 +61,14 @@ class Endpoint:
     def changed(self, text: str, now: float) -> None:
         self.partial = text.strip()
         self.changed_at = now
+        if self.partial:
+            self._words_came(now)
 
     def finished(self, text: str, confidence: float | None, now: float) -> None:
         if text.strip():
             self.words.append(text.strip())
             self.confidence = confidence
+            self._words_came(now)
         self.partial = ""
         self.finished_at = self.changed_at = now
 
@@ -76,7 +87,7 @@ class Endpoint:
         """The caller goes on after the turn was taken but before anything of the answer was heard."""
         if transcript:
             self.words.insert(0, transcript)
-            self.confidence = confidence
+            self.confidence = confidence if self.confidence is None else self.confidence
 
     def clear(self) -> None:
         """Forget the words; the voice itself goes on as it is."""
@@ -84,3 +95,11 @@ class Endpoint:
         self.partial = ""
         self.confidence = None
         self.finished_at = None
+
+    def _words_came(self, now: float) -> None:
+        if self.stopped_at is None:
+            return
+        self._is_detected = self._is_detected and now <= self.stopped_at + self.no_final
+        if not self._is_detected:
+            # A voice that the detector did not hear: for all we know it ended with its last word.
+            self.stopped_at = now

@@ -43,6 +43,11 @@ class TurnClock:
         if getattr(self, instant) is None:
             setattr(self, instant, now)
 
+    @property
+    def has_tools(self) -> bool:
+        """Are tools running?"""
+        return self._tools_since is not None
+
     def tools_called(self, now: float) -> None:
         if self._tools_since is None:
             self._tools_since = now
@@ -55,25 +60,33 @@ class TurnClock:
             self._tools_since = None
 
     def latency(self) -> Latency:
-        """The parts known so far. A transcript that came before the caller stopped costs nothing."""
-        finished = self.finished
-        if self.stopped is not None and finished is not None:
-            finished = max(finished, self.stopped)
+        """The parts known so far. A transcript that came before the caller stopped costs nothing; where the turn was
+        taken without a final one, the whole wait is ``eot``.
+        """
+        start = at = self.stopped if self.stopped is not None else self.taken
+
+        def part(end: float | None) -> float | None:
+            """From the end of the part before this one: whatever is missing or out of order, the sum is right."""
+            nonlocal at
+            if at is None or end is None:
+                return None
+            begin, at = at, max(at, end)
+            return at - begin
+
+        finished = self.finished if self.stopped is not None else None
         if finished is not None and self.taken is not None:
             finished = min(finished, self.taken)
-        start = self.stopped if self.stopped is not None else self.taken
-        llm = _span(self.taken, self.began)
+        stt = part(finished)
+        eot = part(self.taken)
+        llm = part(self.began)
+        tool = None if llm is None else min(self._tools, llm)
         return Latency(
-            stt=_span(self.stopped, finished),
-            eot=_span(finished, self.taken) or None,
-            llm=None if llm is None else llm - self._tools,
-            tool=self._tools or None,
-            text=_span(self.began, self.synthesis) or None,
-            tts=_span(self.synthesis, self.audio),
-            playout=_span(self.audio, self.heard),
-            total=_span(start, self.heard),
+            stt=stt,
+            eot=eot or None,
+            llm=None if llm is None else llm - (tool or 0.0),
+            tool=tool or None,
+            text=part(self.synthesis) or None,
+            tts=part(self.audio),
+            playout=part(self.heard),
+            total=None if start is None or self.heard is None or at is None else at - start,
         )
-
-
-def _span(start: float | None, end: float | None) -> float | None:
-    return None if start is None or end is None else max(end - start, 0.0)

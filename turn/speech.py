@@ -3,6 +3,7 @@
 Time here is frames, not arrival: a burst of late packets gives the same events as a steady stream.
 """
 
+import math
 from collections import deque
 
 from turn.events import SpeechConfirmed, SpeechStarted, SpeechStopped
@@ -21,8 +22,8 @@ class Segmenter:
 
     def __init__(self, frame: float = 0.02, confirm: float = 0.5, stop: float = 0.3) -> None:
         self.frame = frame
-        self._confirm_frames = max(round(confirm / frame), 1)
-        self._stop_frames = max(round(stop / frame), 1)
+        self._confirm_frames = _frames(confirm, frame)
+        self._stop_frames = _frames(stop, frame)
         self._recent: deque[bool] = deque(maxlen=ONSET_WINDOW)
         self._length = 0  # frames since the onset; 0 = no speech
         self._quiet = 0  # unvoiced frames at its end
@@ -58,3 +59,8 @@ class Segmenter:
             return []
         self._confirmed = True
         return [SpeechConfirmed()]
+
+
+def _frames(seconds: float, frame: float) -> int:
+    """The whole frames that last at least so long; 1e-9 is for 0.3 / 0.02 and its like."""
+    return max(math.ceil(seconds / frame - 1e-9), 1)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -32,7 +33,7 @@ from turn.events import (
     TranscriptFinished,
 )
 from turn.latency import Latency
-from turn.machine import TurnMachine
+from turn.machine import State, TurnMachine
 
 log = logging.getLogger("agentd.call")
 
@@ -89,22 +90,28 @@ class Call:
         self._running: set[asyncio.Task[None]] = set()
         self._reply: Reply | None = None  # the one that the machine is busy with
         self._reply_task: asyncio.Task[None] | None = None
-        self._tool_rtts: list[dict[str, Any]] = []  # of this turn
+        self._turn = 0  # the one that the machine is busy with; of it:
+        self._rounds: list[Round] = []
+        self._tool_rtts: list[dict[str, Any]] = []
+        self._stt_tries = 0  # in a row, without a word between
         self._over = asyncio.Event()
 
     async def run(self) -> Outcome:
         """From the first frame to the end. Returns once everything of this call has stopped."""
-        async with asyncio.TaskGroup() as self._tasks:
-            try:
-                self._spawn(self._recognise(), "stt")
-                self.sender.open()
-                self.feed(CallStarted())
-                await self._over.wait()
-            finally:
-                self.feed(CallEnded())
-                self._stop()
-        outcome = self.outcome or Outcome(errors.DISCONNECTED)
-        self.log.append("call_ended", **payloads.completion(outcome.reason, _error(outcome.error), self._names))
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                try:
+                    self._spawn(self._recognise(), "stt")
+                    self.sender.open()
+                    self.feed(CallStarted())
+                    await self._over.wait()
+                finally:
+                    self._end(Outcome(errors.DISCONNECTED))  # unless it has ended for another reason
+                    self.feed(CallEnded())
+                    self._stop()
+        finally:
+            outcome = self.outcome or Outcome(errors.DISCONNECTED)
+            self.log.append("call_ended", **payloads.completion(outcome.reason, _error(outcome.error), self._names))
         return outcome
 
     # What the wire brings --------------------------------------------------------------------------------
@@ -185,14 +192,15 @@ class Call:
                 self.sender.cut()
                 if self._reply is not None:
                     self._reply.stop_thinking()
-                self.log.add(payloads.user_interruption())
+                if self.machine.state is not State.ENDED:  # who hangs up interrupts nobody
+                    self.log.add(payloads.user_interruption())
             case EndTurn():
                 self._end_turn(action)
             case KeepRemark(transcript):
                 self.history.remark(transcript)
                 self.log.append("remark", transcript=transcript)
             case EndCall(reason):
-                self._end(Outcome(reason, self._reply.error if self._reply else None))
+                self._end(self._outcome(reason))
 
     # Replies ---------------------------------------------------------------------------------------------
 
@@ -201,17 +209,24 @@ class Call:
             self.log.add(payloads.user_transcript(action.transcript))
         fixed = self.agent.greeting.text if action.cause is Cause.GREETING else None
         source = Source(self.vendors.llm, self.vendors.tts, self.toolbox.tools, fixed or "")
-        self._tool_rtts = []
+        if action.turn != self._turn:
+            self._turn, self._rounds, self._tool_rtts = action.turn, [], []
 
         def messages(rounds: list[Round], text: str) -> tuple[Message, ...]:
             return self.history.prompt(action.transcript, rounds, text, CUES[action.cause])
 
-        self._reply = reply = Reply(action.reply, source, self.sender, messages, self._run_tools, self._told)
+        # A tool that ran stays run, although the caller said more and the answer to it was discarded unheard.
+        rounds = [Round(0, earlier.calls, earlier.results) for earlier in self._rounds]
+        self._rounds = rounds
+        self._reply = reply = Reply(
+            action.reply, source, self.sender, messages, self._run_tools, self._told, rounds=rounds
+        )
         self._reply_task = self._spawn(reply.run(), f"reply-{action.reply}")
 
     def _told(self, event: Event) -> None:
-        if isinstance(event, ReplyGenerated) and self._reply is not None and self._reply.text.strip():
-            for payload in payloads.agent_response(self._reply.text.strip(), self._names):
+        reply = self._reply
+        if isinstance(event, ReplyGenerated) and reply is not None and reply.number == event.reply:
+            for payload in payloads.agent_response(reply.text.strip(), self._names) if reply.text.strip() else []:
                 self.log.add(payload)
         self.feed(event)
 
@@ -228,6 +243,7 @@ class Call:
             heard = reply.ledger.heard_text(self.sender.heard(action.reply))
             rounds = reply.rounds
         self.sender.drop(action.reply)
+        self.sender.forget(action.reply)
         self.history.commit(action.transcript, heard, rounds)
         payload = payloads.turn_end(
             transcript=action.transcript,
@@ -270,31 +286,48 @@ class Call:
 
     async def _recognise(self) -> None:
         """Listen for the whole call; a lost recogniser is dialled again."""
-        tries = 0
+        self._stt_tries = 0
         while not self._over.is_set():
             try:
-                async for event in self.vendors.stt.listen(self._audio):
-                    tries = 0
-                    match event:
-                        case Partial(text):
-                            self.log.append("partial", transcript=text)
-                            self.feed(TranscriptChanged(text))
-                        case Final(text, confidence):
-                            self.feed(TranscriptFinished(text, confidence))
-                return
+                await self._listen()
+                if self._over.is_set():
+                    return
+                # Without this a recogniser that hangs up politely would leave the agent deaf, and nobody would know.
+                raise ProviderError(self.agent.stt.vendor, "stt-ended", "it ended before the call", retryable=True)
             except ProviderError as exc:
+                tries = self._stt_tries
                 log.warning("stt failed", extra={"vendor": exc.vendor, "code": exc.code, "tries": tries})
                 if not exc.retryable or tries >= len(RECONNECTS):
                     self._end(Outcome(errors.CONNECTION_FAILURE, exc))
                     return
                 await asyncio.sleep(RECONNECTS[tries])
-                tries += 1
+                self._stt_tries = tries + 1
             except Exception:
                 log.exception("stt crashed")
                 self._end(Outcome(errors.SERVER_FAILURE))
                 return
 
+    async def _listen(self) -> None:
+        async with aclosing(self.vendors.stt.listen(self._audio)) as events:  # type: ignore[type-var]
+            async for event in events:
+                self._stt_tries = 0
+                match event:
+                    case Partial(text):
+                        self.log.append("partial", transcript=text)
+                        self.feed(TranscriptChanged(text))
+                    case Final(text, confidence):
+                        self.feed(TranscriptFinished(text, confidence))
+
     # The end ---------------------------------------------------------------------------------------------
+
+    def _outcome(self, reason: str) -> Outcome:
+        """Why the machine ended the call; a reply's failure becomes one of the verb's reasons."""
+        if reason in (errors.NORMAL, errors.NO_RESPONSE):
+            return Outcome(reason)
+        error = self._reply.error if self._reply is not None else None
+        if error is not None:
+            return Outcome(errors.SERVER_ERROR, error)
+        return Outcome(errors.SERVER_FAILURE, ProviderError(self.vendors.llm.name, reason))
 
     def _end(self, outcome: Outcome) -> None:
         if self.outcome is None:

@@ -57,13 +57,11 @@ class Reply:
                 self._thinking = group.create_task(self._think())
                 group.create_task(self._speak())
         except* ProviderError as errors:
-            self.error = next(e for e in errors.exceptions if isinstance(e, ProviderError))
+            self.error = _first(errors)
         except* Exception as errors:
             log.error("reply crashed", extra={"reply": self.number}, exc_info=errors)
             self.error = ProviderError("agentd", "server failure")
         audible = self.ledger.samples > 0
-        if audible:
-            self.sender.finish(self.number)
         if self.error is not None:
             log.warning(
                 "reply failed",
@@ -72,6 +70,8 @@ class Reply:
             self.tell(ReplyFailed(self.number, self.error.code))
         else:
             self.tell(ReplyGenerated(self.number, audible))
+        if audible:
+            self.sender.finish(self.number)  # behind the news: all of it may have been played already
 
     def stop_thinking(self) -> None:
         """The caller interrupted: no more words. What the TTS already has is finished, should it be resumed."""
@@ -174,3 +174,9 @@ class Reply:
                 self.tell(SynthesisBegan(self.number))
             self.ledger.text_given(piece)
             yield piece
+
+
+def _first(errors: BaseExceptionGroup[ProviderError]) -> ProviderError:
+    """Vendors may have task groups of their own."""
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -8,6 +8,7 @@ arithmetic. Obeys jambonz-wire.md section 1, "Playout":
 """
 
 import asyncio
+import enum
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ STEP = 0.02  # messages are whole frames of the far side
 KILL_PAUSE = 0.08  # audio sent within 20 ms of killAudio may be wiped with the old; 50-100 ms are safe
 STALL = 0.1  # the TTS owes audio for so long: what is left below a chunk is sent as it is
 MARK_DEADLINE = 0.5  # a mark later than this is not waited for
+MARKS = 3  # outstanding at most; with as many unanswered, marks are not to be had: the clock alone decides
 KEEP = 1.0  # seconds of sent audio that are kept to be replayed after a cut
 BACKLOG = 20.0  # a TTS that is further ahead than this waits
 
@@ -35,24 +37,34 @@ class MediaPort(Protocol):
     def send_json(self, message: dict[str, Any]) -> None: ...
 
 
+class Gate(enum.Enum):
+    """Whether what is queued may go out."""
+
+    OPEN = enum.auto()
+    HELD = enum.auto()  # no; what jambonz has plays on, and may so play the reply to its end
+    CUT = enum.auto()  # no; jambonz has nothing, and the reply has not ended even if nothing is left of it
+
+
 class Sender:
     """One call's outgoing audio: L16 mono at ``rate`` Hz, one reply at a time."""
 
     def __init__(self, rate: int, port: MediaPort, tell: Callable[[Event], None]) -> None:
         self.rate = rate
         self.playhead = Playhead(rate)
-        self.marks_missed = 0  # in a row
         self._loop = asyncio.get_running_loop()
         self._port = port
         self._tell = tell
         self._timer: asyncio.TimerHandle | None = None
         self._reply = 0
+        self._last_over = 0  # the latest reply that was played or dropped: nothing of it is played any more
         self._sent_samples = 0  # of this reply, less what a cut took back
         self._queue = bytearray()  # of this reply, not sent yet
         self._sent = bytearray()  # the last KEEP seconds of it that were sent
         self._is_whole = False  # nothing more will come of it
-        self._is_held = False
-        self._mark: str | None = None  # outstanding, for the end of this reply
+        self._gate = Gate.OPEN
+        self._mark: str | None = None  # for the end of this reply, once all of it was sent
+        self._marks: list[str] = []  # outstanding, oldest first
+        self._marks_sent = 0
         self._came_at = 0.0  # when audio last arrived here
         self._not_before = 0.0
         self._room = asyncio.Event()
@@ -66,6 +78,8 @@ class Sender:
 
     def play(self, reply: int, pcm: bytes) -> None:
         """Queue audio of a reply; the first of a new one makes it the current one."""
+        if reply <= self._last_over:
+            return  # its task was cancelled, and had this in its hands
         if reply != self._reply:
             self._reset(reply)
         self._queue += pcm
@@ -87,12 +101,12 @@ class Sender:
     # What the machine says -------------------------------------------------------------------------------
 
     def hold(self) -> None:
-        """Send nothing more. What jambonz has plays on, at most 250 ms."""
-        self._is_held = True
-        self._pump()
+        """Send nothing more. What jambonz has plays on, at most 250 ms. Of a reply that has no audio yet, none goes."""
+        if self._gate is Gate.OPEN:
+            self._gate = Gate.HELD
 
     def resume(self) -> None:
-        self._is_held = False
+        self._gate = Gate.OPEN
         self._pump()
 
     def cut(self) -> None:
@@ -108,15 +122,22 @@ class Sender:
         self.playhead.cut(now)
         self._not_before = now + KILL_PAUSE
         self._mark = None
+        self._marks.clear()  # killAudio answers them all
+        self._gate = Gate.CUT
+        self._set_timer(None)
         self._port.send_json({"type": "killAudio"})
-        self.hold()
 
     def drop(self, reply: int) -> None:
         """The reply is over or discarded. What of it still waits on the far side is silenced."""
+        self._last_over = max(self._last_over, reply)
         if reply == self._reply:
             if self._sent_samples > self.heard(reply):
                 self.cut()
             self._reset(0)
+        self._gate = Gate.OPEN
+
+    def forget(self, reply: int) -> None:
+        """Nobody will ask what was heard of it again."""
         self.playhead.forget(reply)
 
     def heard(self, reply: int) -> int:
@@ -127,11 +148,14 @@ class Sender:
 
     def mark_came(self, name: str, event: str) -> None:
         """Our mark was reached (`playout`) or thrown away (`cleared`)."""
+        if name in self._marks:
+            del self._marks[: self._marks.index(name) + 1]  # they come in order: older ones are lost
         if name != self._mark or event != "playout":
             return
         if self._loop.time() < self.playhead.until - AHEAD:
-            return  # fired too early to be true (jambonz-wire.md, marks, 5): the clock decides
-        self.marks_missed = 0
+            self._mark = None  # fired too early to be true (jambonz-wire.md, marks, 5): the clock decides
+            self._pump()
+            return
         self._played()
 
     def close(self) -> None:
@@ -147,33 +171,35 @@ class Sender:
             if due > now:
                 break
             if not self._queue:
-                self.marks_missed += self._mark is not None
                 self._played()
                 return
             self._send_chunk(now)
             if self._is_whole and not self._queue:
-                self._mark = f"reply-{self._reply}"
-                self._port.send_json({"type": "mark", "data": {"name": self._mark}})
+                self._send_mark()
         self._set_timer(due)
 
     def _due(self) -> float | None:
         """When there is something to do (in the past: now); ``None`` when that depends on others."""
+        if not self._reply or self._gate is Gate.CUT:
+            return None
         if self._queue:
-            if self._is_held or not self._reply:
+            if self._gate is Gate.HELD:
                 return None
             if len(self._queue) < self._bytes(CHUNK) and not self._is_whole:
-                return max(self.playhead.until, self._came_at + STALL, self._not_before)
+                return max(self.playhead.until - 2 * STEP, self._came_at + STALL, self._not_before)
             return max(self._not_before, self.playhead.until - (AHEAD - CHUNK))
-        if not self._is_whole or not self._reply:
+        if not self._is_whole:
             return None
         # All is sent. The mark comes when the last sample was heard; without one, the clock decides.
-        waits = self._mark is not None and self.marks_missed < 2
+        waits = self._mark is not None and len(self._marks) < MARKS
         return self.playhead.until + (MARK_DEADLINE if waits else 0.0)
 
     def _send_chunk(self, now: float) -> None:
         step = self._bytes(STEP)
         room = self._bytes(AHEAD - self.playhead.ahead(now) + 1e-9)
         size = min(len(self._queue), max(room - room % step, self._bytes(CHUNK)))
+        if size >= self._bytes(CHUNK) and (size < len(self._queue) or not self._is_whole):
+            size -= size % step  # padding belongs behind a reply, never into the middle of a word
         pcm = bytes(self._queue[:size])
         del self._queue[:size]
         self._send(pcm, max(self._bytes(CHUNK) - size, -size % step), now)
@@ -191,8 +217,19 @@ class Sender:
         if is_first:
             self._loop.call_at(max(at, now), self._tell, ReplyHeard(self._reply))
 
+    def _send_mark(self) -> None:
+        """One behind the last sample, with a name that no earlier one had: that may still be on its way back."""
+        if len(self._marks) >= MARKS:
+            return
+        self._marks_sent += 1
+        self._mark = f"reply-{self._reply}-{self._marks_sent}"
+        self._marks.append(self._mark)
+        self._port.send_json({"type": "mark", "data": {"name": self._mark}})
+
     def _played(self) -> None:
         reply, self._reply = self._reply, 0
+        self._last_over = max(self._last_over, reply)
+        self._gate = Gate.OPEN
         self.playhead.finish(reply)
         self._mark = None
         self._set_timer(None)
@@ -205,7 +242,6 @@ class Sender:
         self._queue.clear()
         self._sent.clear()
         self._is_whole = False
-        self._is_held = False
         self._mark = None
         self._room.set()
 

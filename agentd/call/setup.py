@@ -95,9 +95,13 @@ def llm_spec(agent: Agent, credentials: Credentials) -> LlmSpec:
 
 
 def hints(agent: Agent) -> tuple[str, ...]:
-    """What the caller is likely to say: the hints, the vocabulary, and the words of the tools."""
-    tools = [PREBUILT[name].tool.description for name in agent.tools]
-    return (*agent.stt.phrases(), *agent.vocabulary, *tools)
+    """What the caller is likely to say: the hints, the vocabulary, and for the embedded recogniser, which builds its
+    model of them, what callers say to the pre-built tools. There a sentence that comes three times counts three times.
+    """
+    own = (*agent.stt.phrases(), *agent.vocabulary)
+    if agent.stt.vendor != "local":
+        return own
+    return own * 3 + tuple(said for name in agent.tools for said in PREBUILT[name].said)
 
 
 def history(agent: Agent) -> History:

@@ -44,7 +44,7 @@ class Toolbox:
             return f"Error: there is no tool {call.name!r}; there are {', '.join(self._offers) or 'none'}."
         try:
             arguments = json.loads(call.arguments or "{}")
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             return f"Error: expected the arguments as a JSON object, got text that is not JSON ({exc})."
         if not isinstance(arguments, dict):
             return f"Error: expected the arguments as a JSON object, got {type(arguments).__name__}."

@@ -10,13 +10,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from agentd.call import setup
 from agentd.call.audio import Framer, inner_rate
 from agentd.call.call import Call, Outcome
 from agentd.call.ear import Detector, Ear, webrtc_detector
-from agentd.errors import DISCONNECTED, AgentdError, CallRefused
+from agentd.errors import DISCONNECTED, SERVER_FAILURE, AgentdError, CallRefused
 from agentd.jambonz import wire
 from agentd.ops.log import EventLog
 from agentd.ops.registry import LiveCalls
@@ -25,7 +25,7 @@ from config.metadata import apply_metadata
 from config.verb import Agent
 from providers.audio_feed import AudioFeed
 from providers.base import ProviderError
-from providers.registry import Shared
+from providers.registry import Shared, UnknownVendor
 from turn.speech import Segmenter
 
 log = logging.getLogger("agentd.listen")
@@ -35,6 +35,9 @@ OUTBOX_LIMIT = 10.0  # seconds of audio that a peer may leave unread before the 
 SEND_WAIT = 30.0  # seconds for one message
 CLOSE_WAIT = 2.0  # seconds for the last messages and the close handshake
 SPEECH_STOP = 0.3  # seconds of quiet that end a stretch of speech
+NORMAL_CLOSE = (1000, "")
+FLOOD = 10.0  # seconds of audio beyond twice the time that has passed: no telephone speaks so fast
+GONE = (WebSocketDisconnect, OSError, RuntimeError)  # what sending into a closed socket may raise
 
 
 @dataclass(slots=True)
@@ -93,8 +96,8 @@ class Wire:
                 except TimeoutError:
                     self.is_choked.set()
                     return
-                except (OSError, RuntimeError):
-                    return  # the peer is gone; the reader says so, too
+                except GONE:
+                    return  # the reader says so, too
             if self._is_closed:
                 return
             self._wake.clear()
@@ -113,32 +116,43 @@ class Session:
         self._node = node
         self._socket = socket
         self._call: Call | None = None
-        self._close = (1000, "")
+        self._close = NORMAL_CLOSE
         self._is_gone = False
+        self._bytes_a_second = 0  # of the caller's audio
+        self._strange = 0  # text messages that we do not know
 
     def displace(self, code: int, reason: str) -> None:
+        self._give_up(code, reason, DISCONNECTED)
+
+    def _give_up(self, code: int, reason: str, outcome: str) -> None:
         self._close = (code, reason)
         if self._call is not None:
-            self._call.stop(DISCONNECTED)
+            self._call.stop(outcome)
 
     async def run(self) -> None:
-        """Accept, listen to what the call is, and hold it."""
+        """Accept, listen to what the call is, and hold it. Raises nothing: the peer is told by the close code."""
         socket = self._socket
         await socket.accept(wire.subprotocol(socket.scope.get("subprotocols", [])))
         name = str(socket.path_params.get("agent", ""))
-        info: wire.CallInfo | None = None
         try:
-            info = wire.metadata(await self._first_message())
-            call, port = self._begin(name, info)
-            self._node.calls.add(info.call_sid, self)
-            await self._hold(call, port)
-        except (AgentdError, ProviderError, LookupError, ImportError) as exc:
+            await self._run(name)
+        except (AgentdError, ProviderError, UnknownVendor, ImportError) as exc:
             log.warning("call refused", extra={"agent": name, "reason": str(exc)})
             self._close = (exc.code if isinstance(exc, CallRefused) else 1011, str(exc))
+        except Exception:
+            log.exception("listen socket crashed", extra={"agent": name})
+            self._close = (1011, SERVER_FAILURE)
         finally:
-            if info is not None:
-                self._node.calls.remove(info.call_sid, self)
             await self._shut()
+
+    async def _run(self, name: str) -> None:
+        info = wire.metadata(await self._first_message())
+        call, port = self._begin(name, info)
+        self._node.calls.add(info.call_sid, self)
+        try:
+            await self._hold(call, port)
+        finally:
+            self._node.calls.remove(info.call_sid, self)
 
     async def _first_message(self) -> str:
         try:
@@ -163,6 +177,7 @@ class Session:
             log.warning("metadata ignored", extra={"agent": name, "call_sid": info.call_sid, "why": warning})
         rate = wire.playback_rate(self._socket.query_params.get("playback_rate"), info.rate)
         port = Wire(self._socket, rate)
+        self._bytes_a_second = info.rate * info.channels * 2
         inner = inner_rate(info.rate)
         self._call = call = Call(
             agent,
@@ -188,11 +203,11 @@ class Session:
         """Run the call, read and write beside it, and end all three together."""
         reader = asyncio.create_task(self._read(call), name="listen-read")
         writer = asyncio.create_task(port.write(), name="listen-write")
-        choked = asyncio.create_task(self._watch(call, port), name="listen-watch")
+        choked = asyncio.create_task(self._watch(port), name="listen-watch")
         try:
             outcome = await call.run()
             self._log_end(outcome)
-            if not self._is_gone:
+            if not self._is_gone and self._close == NORMAL_CLOSE:
                 # The listen verb ends and its actionHook runs: that is how a call moves on.
                 port.send_json({"type": "disconnect"})
             port.close()
@@ -204,28 +219,49 @@ class Session:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self, call: Call) -> None:
+        try:
+            await self._receive(call)
+        except Exception:
+            # Nobody else would notice that the call is deaf.
+            log.exception("listen socket cannot be read")
+            self._give_up(1011, SERVER_FAILURE, SERVER_FAILURE)
+
+    async def _receive(self, call: Call) -> None:
+        loop = asyncio.get_running_loop()
+        began, heard = loop.time(), 0
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
+                self._is_gone = True
                 break
             if (data := message.get("bytes")) is not None:
                 if not data:
                     break  # a zero-length frame announces the end
+                heard += len(data)
+                if heard > self._bytes_a_second * (FLOOD + 2 * (loop.time() - began)):
+                    log.warning("call ended", extra={"why": "audio comes much faster than it can have been spoken"})
+                    self._give_up(1008, "expected audio as fast as it is spoken, got far more", DISCONNECTED)
+                    return
                 call.hear(data)
             elif (text := message.get("text")) is not None:
-                match wire.message(text):
-                    case wire.Dtmf(digit):
-                        call.dtmf(digit)
-                    case wire.MarkReached(name, event):
-                        call.mark_came(name, event)
-        self._is_gone = message["type"] == "websocket.disconnect"
+                self._told(call, text)
         call.hung_up()
 
-    async def _watch(self, call: Call, port: Wire) -> None:
+    def _told(self, call: Call, text: str) -> None:
+        match wire.message(text):
+            case wire.Dtmf(digit):
+                call.dtmf(digit)
+            case wire.MarkReached(name, event):
+                call.mark_came(name, event)
+            case None:
+                self._strange += 1
+                if self._strange == 1:  # once a call: who sends one sends many
+                    log.warning("expected dtmf or a mark, got another text message", extra={"text": text[:200]})
+
+    async def _watch(self, port: Wire) -> None:
         await port.is_choked.wait()
         log.warning("peer does not read", extra={"seconds": OUTBOX_LIMIT})
-        self._close = (1013, "our audio is not read")
-        call.stop(DISCONNECTED)
+        self._give_up(1013, "our audio is not read", DISCONNECTED)
 
     def _log_end(self, outcome: Outcome) -> None:
         error = outcome.error
@@ -241,10 +277,10 @@ class Session:
         try:
             async with asyncio.timeout(CLOSE_WAIT):
                 await self._socket.close(code, _close_reason(reason))
-        except (TimeoutError, OSError, RuntimeError):
+        except (TimeoutError, *GONE):
             pass  # gone meanwhile
 
 
 def _close_reason(text: str) -> str:
     """A close frame holds 123 bytes."""
-    return text.encode()[:123].decode(errors="ignore")
+    return text.encode(errors="replace")[:123].decode(errors="ignore")

@@ -13,6 +13,7 @@ from agentd.errors import CallRefused
 SUBPROTOCOLS = ("audio.drachtio.org", "audio.jambonz.org")
 METADATA_LIMIT = 16_384  # bytes; jambonz itself sends at most 8,192
 MIX_TYPES = {"mono": 1, "mixed": 1, "stereo": 2}
+DIGITS = tuple("0123456789*#ABCD")
 PLAYBACK_RATES = (*RATES, 64000)  # bidirectionalAudio.sampleRate
 
 
@@ -59,7 +60,7 @@ def metadata(text: str) -> CallInfo:
         raise CallRefused(f"expected the call's metadata as a JSON object, got {_kind(found)}")
     rate = _rate("sampleRate", found.get("sampleRate"), RATES)
     mix = found.get("mixType", "mono")
-    if mix not in MIX_TYPES:
+    if not isinstance(mix, str) or mix not in MIX_TYPES:
         raise CallRefused(f"expected mixType to be one of {', '.join(MIX_TYPES)}, got {_short(mix)}")
     call_sid = found.get("callSid")
     if call_sid is not None and not isinstance(call_sid, str):
@@ -76,7 +77,7 @@ def message(text: str) -> Dtmf | MarkReached | None:
     """Any later text frame; ``None`` for what we do not know, which is not an error."""
     try:
         match json.loads(text):
-            case {"event": "dtmf", "dtmf": digit}:
+            case {"event": "dtmf", "dtmf": str() | int() as digit} if str(digit) in DIGITS:
                 return Dtmf(str(digit))
             case {"type": "mark", "data": {"name": str(name), "event": str(event)}}:
                 return MarkReached(name, event)
@@ -101,9 +102,13 @@ def _number(value: Any) -> int:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, dict | list):
+        return _kind(value)  # it may be nested too deep to be shown
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 40 else text[:39] + "…"
 
 
 def _kind(value: object) -> str:
-    return {list: "a list", str: "text", bool: "true or false", type(None): "null"}.get(type(value), "a number")
+    return {list: "a list", dict: "an object", str: "text", bool: "true or false", type(None): "null"}.get(
+        type(value), "a number"
+    )

@@ -85,9 +85,9 @@ def main(role: str) -> None:
         send(failed(0, f"{role}-not-installed", f"{exc}; pip install 'agentd[local]'"))
     except BrokenPipeError:
         pass  # the server is gone
-    # Not through interpreter shutdown: the thread may still hold the lock of stdin.
     sys.stderr.flush()
-    os._exit(0)
+    if not inbox.is_over:  # the thread still holds the lock of stdin, which interpreter shutdown would trip over
+        os._exit(0)
 
 
 def run(engine: Engine, inbox: Inbox) -> None:

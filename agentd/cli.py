@@ -1,0 +1,186 @@
+"""The commands."""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import uvloop
+from rich.console import Console
+
+from agentd import __version__, logs
+from agentd.errors import AgentdError
+from agentd.load import load, not_built
+from config.files import Config
+from config.problems import ConfigError
+
+BAD_CONFIG = 2
+T = TypeVar("T")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a command and exit with its code: 0 done, 1 it did not come off, 2 the configuration or command is wrong."""
+    args = _parser().parse_args(argv)
+    logs.set_up(args.log or args.level)
+    try:
+        sys.exit(args.run(args))
+    except ConfigError as exc:
+        print(exc, file=sys.stderr)
+        sys.exit(BAD_CONFIG)
+    except AgentdError as exc:
+        print(f"agentd: {exc}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="agentd", description="A self-hosted voice-agent server for jambonz.")
+    parser.add_argument("--version", action="version", version=f"agentd {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--log", default=None, choices=["debug", "info", "warning", "error"], help="log level")
+    config = argparse.ArgumentParser(add_help=False, parents=[common])
+    config.add_argument("--config", type=Path, metavar="FILE", help="agentd.yaml; the agents lie in agents/ beside it")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", parents=[config], help="answer calls; without configuration the agent `demo`")
+    serve.add_argument("--host", help="address to listen on (0.0.0.0)")
+    serve.add_argument("--port", type=int, help="port to listen on (8080); 0 takes a free one")
+    serve.set_defaults(run=_serve, level="info")
+
+    demo = commands.add_parser("demo", parents=[common], help="a conversation with the built-in agent, start to end")
+    demo.add_argument("--llm", metavar="URL#MODEL", help="an OpenAI-compatible server instead of the scripted stand-in")
+    demo.add_argument("--wav", type=Path, default=Path("demo.wav"), help="where the recording goes (demo.wav)")
+    demo.set_defaults(run=_demo, level="warning")
+
+    call = commands.add_parser("call", parents=[common], help="phone a listen socket without a phone")
+    call.add_argument("url", metavar="URL", help="ws://HOST:PORT/listen/AGENT")
+    what = call.add_mutually_exclusive_group(required=True)
+    what.add_argument("--say", action="append", metavar="TEXT", help="say this; again for each further turn")
+    what.add_argument("--wav", type=Path, action="append", metavar="FILE", help="play this PCM16 WAV instead")
+    call.add_argument("--record", type=Path, metavar="FILE", help="stereo WAV: caller left, agent right")
+    call.add_argument("--rate", type=int, default=16000, help="sampleRate of the call, in Hz (16000)")
+    call.set_defaults(run=_call, level="warning")
+
+    verb = commands.add_parser("verb", parents=[config], help="the jambonz listen verb that reaches an agent")
+    verb.add_argument("agent", metavar="AGENT")
+    verb.add_argument("--sample-rate", type=int, default=8000, help="of the caller's audio, in Hz (8000)")
+    verb.add_argument("--playback-rate", type=int, default=8000, help="of ours: the phone line's own rate (8000)")
+    verb.set_defaults(run=_verb, level="warning")
+
+    check = commands.add_parser("check", parents=[config], help="read the configuration and say what is wrong with it")
+    check.set_defaults(run=_check, level="warning")
+    return parser
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from agentd.jambonz.listen import Node
+    from agentd.server import Server
+
+    config = load(args.config)
+    _say_what_is_not_built(config)
+    process = config.server.process
+    server = Server(Node(config), args.host or process.host, process.port if args.port is None else args.port)
+    _run(server.serve())
+    return 0 if server.started else 1
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from agentd.demo import demo
+
+    config = load_demo(args.llm)
+    return _run(demo(config, Console(highlight=False), args.wav))
+
+
+def load_demo(llm: str | None) -> Config:
+    """The built-in agent, whatever lies in this folder; ``llm`` is URL#MODEL."""
+    from config.files import DEMO, read_agent
+    from config.server import Server
+    from config.verb import Agent
+
+    agent = read_agent(DEMO, env={})
+    if llm is not None:
+        url, _, model = llm.partition("#")
+        if urlsplit(url).scheme not in ("http", "https") or not model:
+            raise AgentdError(f"expected --llm as URL#MODEL, such as http://127.0.0.1:11434/v1#llama3.2; got {llm!r}")
+        given = agent.given()
+        given["llm"] |= {"vendor": "openai", "model": model, "connectOptions": {"baseURL": url}}
+        agent = Agent.parse(given)
+    return Config(Server(), {"demo": agent})
+
+
+def _call(args: argparse.Namespace) -> int:
+    return _run(_phone(args))
+
+
+async def _phone(args: argparse.Namespace) -> int:
+    from agentd.caller import Caller, Voice, read_wav
+    from providers.registry import Shared
+
+    shared = Shared()
+    try:
+        if args.say:
+            voice = Voice(shared, args.rate)
+            turns = [await voice.speech(text) for text in args.say]
+        else:
+            turns = [read_wav(path, args.rate) for path in args.wav]
+        async with Caller(args.url, rate=args.rate) as caller:
+            try:
+                # The agent may greet first, or wait for us.
+                await caller.until(lambda: caller.heard_for > 0 or caller.quiet_for > 3, 30.0, "a greeting")
+                await caller.until(lambda: caller.quiet_for >= 1.2, 120.0, "the greeting to end")
+                for turn in turns:
+                    await caller.turn(turn)
+            finally:
+                if args.record:
+                    caller.save(args.record)
+    finally:
+        await shared.aclose()
+    print(f"{len(turns)} turns, {len(caller.caller_side) / 2 / args.rate:.1f} s")
+    return 0
+
+
+def _verb(args: argparse.Namespace) -> int:
+    config = load(args.config)
+    if args.agent not in config.agents:
+        known = ", ".join(sorted(config.agents))
+        raise AgentdError(f"expected an agent of {known}; got {args.agent!r}")
+    base = config.server.process.public_url or "wss://YOUR-AGENTD-HOST"
+    query = f"?playback_rate={args.playback_rate}" if args.playback_rate != args.sample_rate else ""
+    print(
+        json.dumps(
+            {
+                "verb": "listen",
+                "url": f"{base.rstrip('/')}/listen/{args.agent}{query}",
+                "sampleRate": args.sample_rate,
+                "mixType": "mono",
+                "passDtmf": True,
+                "bidirectionalAudio": {"enabled": True, "streaming": True, "sampleRate": args.playback_rate},
+            },
+            indent=2,
+        )
+    )
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    config = load(args.config)
+    _say_what_is_not_built(config)
+    names = sorted(config.agents)
+    print(f"{len(names)} agent{'s' if len(names) != 1 else ''}: {', '.join(names)}. The configuration is sound.")
+    return 0
+
+
+def _say_what_is_not_built(config: Config) -> None:
+    for name, agent in sorted(config.agents.items()):
+        if missing := ", ".join(not_built(agent)):
+            print(f"agentd: agent {name}: not built yet, ignored: {missing}", file=sys.stderr)
+
+
+def _run(main: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)

@@ -1,0 +1,32 @@
+"""The whole proof in one command: style, types, import rules, tests. Fails when any of the four does.
+
+python -m tests            further arguments go to pytest
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+CHECKS = (
+    ("ruff", [BIN / "ruff", "check", "."]),
+    ("ruff", [BIN / "ruff", "format", "--check", "."]),
+    ("mypy", [BIN / "mypy"]),
+    ("import-linter", [BIN / "lint-imports"]),
+    ("pytest", [sys.executable, "-m", "pytest", *sys.argv[1:]]),
+)
+
+
+def main() -> int:
+    failed = []
+    for name, command in CHECKS:
+        print(f"— {name}", flush=True)
+        if subprocess.run([str(word) for word in command], cwd=Path(__file__).parent.parent).returncode:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
