@@ -5,7 +5,7 @@ of the agent's; the figures are those of this run.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,19 +42,18 @@ SCRIPT = (
 
 @dataclass(slots=True)
 class Proof:
-    """What a conversation must have in it before it counts as one; collected from the call's event log."""
+    """What a conversation of ``lines`` must have in it before it counts as one; collected from the call's event log."""
 
-    understood: int = 0
+    lines: int
     answered: int = 0
     interruptions: int = 0
     tools: int = 0
     failures: list[str] = field(default_factory=list)
     reason: str = ""
+    over: asyncio.Event = field(default_factory=asyncio.Event)  # the call ended, or will come to nothing
 
     def see(self, entry: Entry) -> None:
         match entry["type"]:
-            case "user_transcript":
-                self.understood += 1
             case "user_interruption":
                 self.interruptions += 1
             case "tool_result" if entry["name"] != "hangup" and not str(entry["result"]).startswith("Error"):
@@ -63,14 +62,16 @@ class Proof:
                 self.answered += 1
             case "turn_failed":
                 self.failures.append(f"turn {entry['turn']} failed: {entry['code']}")
+                self.over.set()
             case "call_ended":
                 self.reason = entry["completion_reason"]
+                self.over.set()
 
     def shortcomings(self, caller: Caller) -> Iterator[str]:
         """Why this was no conversation; nothing when it was one."""
         yield from self.failures
-        if self.answered < 4:
-            yield f"expected at least 4 turns that were understood and answered, got {self.answered}"
+        if self.answered < self.lines - 1:
+            yield f"expected at least {self.lines - 1} turns that were understood and answered, got {self.answered}"
         if self.interruptions < 1:
             yield "expected the caller to interrupt the agent, and the agent kept on talking"
         if self.tools < 1:
@@ -117,7 +118,7 @@ def parts(latency: dict[str, Any]) -> str:
 async def demo(config: Config, console: Console, wav: Path) -> int:
     """Hold the conversation; the process's exit code."""
     node = Node(config)
-    proof, teller = Proof(), Teller(console)
+    proof, teller = Proof(len(SCRIPT)), Teller(console)
 
     def watch(name: str, log: EventLog) -> None:
         log.subscribe(proof.see)
@@ -140,11 +141,7 @@ async def demo(config: Config, console: Console, wav: Path) -> int:
         voice = Voice(node.shared, RATE)
         speech = {line.text: await voice.speech(line.text) for line in SCRIPT}
         async with Caller(url, rate=RATE) as caller:
-            try:
-                await converse(caller, SCRIPT, speech, lambda: proof.reason != "")
-                shortcomings = list(proof.shortcomings(caller))
-            except CallFailed as exc:
-                shortcomings = [*proof.shortcomings(caller), str(exc)]
+            shortcomings = await judge(caller, converse(caller, SCRIPT, speech), proof)
             caller.save(wav)
     finally:
         server.should_exit = True
@@ -162,23 +159,34 @@ async def demo(config: Config, console: Console, wav: Path) -> int:
     return 1 if shortcomings else 0
 
 
-async def converse(
-    caller: Caller, script: tuple[Line, ...], speech: dict[str, bytes], is_over: Callable[[], bool]
-) -> None:
+async def judge(caller: Caller, conversation: Coroutine[Any, Any, None], proof: Proof) -> list[str]:
+    """Hold the conversation until it is over or can come to nothing; what was missing in it."""
+    holding = asyncio.create_task(conversation, name="demo-conversation")
+    over = asyncio.create_task(proof.over.wait(), name="demo-over")
+    await asyncio.wait([holding, over], return_when=asyncio.FIRST_COMPLETED)
+    if not over.done() and holding.exception() is None:
+        await asyncio.wait([over], timeout=10.0)
+    for task in (holding, over):
+        task.cancel()
+    (failure, _) = await asyncio.gather(holding, over, return_exceptions=True)
+    said = [str(failure)] if isinstance(failure, CallFailed) else []
+    return [*proof.shortcomings(caller), *said]
+
+
+async def converse(caller: Caller, script: tuple[Line, ...], speech: dict[str, bytes]) -> None:
     """Say the script: each line when the agent has been quiet, or in the middle of what it says."""
     await caller.answer()
     for line, follows in zip(script, (*script[1:], None), strict=True):
+        caller.say(speech[line.text])
+        await caller.until(lambda: not caller.is_speaking, 30.0, "our own speech to end")
+        caller.heard_for = 0.0
         if follows is None:
-            caller.say(speech[line.text])
-            await caller.until(lambda: is_over() or caller.end is not None, 30.0, "the agent to hang up")
+            await caller.until(lambda: caller.end is not None, 30.0, "the agent to hang up")
         elif follows.after is not None:
-            caller.say(speech[line.text])
-            await caller.until(lambda: not caller.is_speaking, 30.0, "our own speech to end")
-            caller.heard_for = 0.0
             after = follows.after
             await caller.until(lambda after=after: caller.heard_for >= after, 30.0, "a long answer")  # type: ignore[misc]
         else:
-            await caller.turn(speech[line.text])
+            await caller.answer()
 
 
 async def first(waiting: Any, running: "asyncio.Task[None]") -> None:

@@ -44,7 +44,7 @@ def load(
     loader = _Loader(os.environ if env is None else env, known_vendors or {})
     config = loader.load(path)
     if loader.problems:
-        raise ConfigError(loader.problems)
+        raise ConfigError(sorted(loader.problems, key=lambda problem: (problem.file, problem.line or 0)))
     return config
 
 
@@ -53,7 +53,7 @@ def read_agent(path: Path, *, env: Mapping[str, str] | None = None) -> Agent:
     loader = _Loader(os.environ if env is None else env, {})
     read = loader.read(path, Agent)
     if read is None:
-        raise ConfigError(loader.problems)
+        raise ConfigError(sorted(loader.problems, key=lambda problem: (problem.file, problem.line or 0)))
     return read[0]
 
 
