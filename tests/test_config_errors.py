@@ -103,9 +103,9 @@ def test_lines_are_right_inside_of_wrappers_and_lists() -> None:
     text += "          function:\n            name: a b\n            paramaters: {}\n"
     name = "expected a name of letters, digits, - and _, got 'a b'"
     assert problems(text) == [
+        "agents/a.yaml:3: agent.bargeIn.sticky: expected true or false, got 7",
         "agents/a.yaml:9: agent.llm.llmOptions.tools[0].function.name: " + name,
         "agents/a.yaml:10: agent.llm.llmOptions.tools[0].function.paramaters: unknown key; did you mean parameters?",
-        "agents/a.yaml:3: agent.bargeIn.sticky: expected true or false, got 7",
     ]
 
 

@@ -52,7 +52,7 @@ def test_the_demo_is_there_without_any_file(tmp_path: Path, monkeypatch: pytest.
     demo = load(env={}).agents["demo"]
     assert (demo.stt.vendor, demo.llm.vendor, demo.tts.vendor) == ("local", "demo", "local")
     assert demo.greeting.enable and demo.hangup is not None and demo.tools == ["datetime", "calculator"]
-    assert "what time is it" in demo.vocabulary and "goodbye" in demo.vocabulary
+    assert "tell me a story" in demo.vocabulary and "goodbye" in demo.vocabulary
 
 
 def test_a_json_file_and_the_older_name_mean_the_same_as_the_plain_form(config: Config) -> None:
