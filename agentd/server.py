@@ -24,6 +24,7 @@ from providers.registry import UnknownVendor
 log = logging.getLogger("agentd.server")
 
 MESSAGE_LIMIT = 1 << 20  # bytes of one websocket message
+UNSENT = 30.0  # seconds that what we sent may wait for a peer that takes nothing (Linux)
 PING = 20.0  # seconds; jambonz never pings (faults-and-security.md 1.2)
 
 
@@ -100,6 +101,11 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for listening in (sock for server in self.servers for sock in server.sockets):
+            # A peer that reads nothing would keep its socket for ever: our close frame cannot leave. Accepted sockets
+            # inherit this.
+            if hasattr(socket, "TCP_USER_TIMEOUT") and listening.family in (socket.AF_INET, socket.AF_INET6):
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNSENT * 1000))
         if self.started:
             log.info("listening", extra={"host": self.config.host, "port": self.port})
             self._is_up.set()

@@ -17,13 +17,17 @@ class AudioFeed:
 
     ``push`` and ``mark`` never wait: the socket is read by a plain call. When the vendor's task falls ``seconds``
     behind, the oldest audio is dropped and counted in ``dropped`` (bytes); marks are kept.
-    Iterating ends after :meth:`close`. One reader at a time; a new one goes on where the last one stopped.
+    Iterating ends after :meth:`close`. One reader at a time; a new one goes on where the last one stopped, or a
+    little before: see :meth:`rewind`.
     """
 
-    def __init__(self, rate: int, seconds: float = 10.0) -> None:
+    def __init__(self, rate: int, seconds: float = 10.0, replay: float = 5.0) -> None:
         self.rate = rate
         self.dropped = 0
         self._limit = int(seconds * rate) * 2
+        self._replay_limit = int(replay * rate) * 2
+        self._read: deque[bytes | Mark] = deque()  # the last ``replay`` seconds that were taken
+        self._read_size = 0
         self._items: deque[bytes | Mark] = deque()
         self._size = 0
         self._closed = False
@@ -39,6 +43,15 @@ class AudioFeed:
     def mark(self, mark: Mark) -> None:
         self._items.append(mark)
         self._wake()
+
+    def rewind(self) -> None:
+        """What was read in the last ``replay`` seconds, marks included, is to be read again: its reader was lost."""
+        self._items.extendleft(reversed(self._read))
+        self._size += self._read_size
+        self._read.clear()
+        self._read_size = 0
+        if self._size > self._limit:
+            self._drop_oldest()
 
     def close(self) -> None:
         self._closed = True
@@ -59,13 +72,22 @@ class AudioFeed:
                 self._waiter = None
         first = self._items.popleft()
         if isinstance(first, Mark):
+            self._read.append(first)
             return first
         pieces = [first]
         while self._items and isinstance(self._items[0], bytes):
             pieces.append(self._items.popleft())  # type: ignore[arg-type]
         audio = b"".join(pieces)
         self._size -= len(audio)
+        self._keep(audio)
         return audio
+
+    def _keep(self, audio: bytes) -> None:
+        self._read.append(audio)
+        self._read_size += len(audio)
+        while self._read_size > self._replay_limit and len(self._read) > 1:
+            gone = self._read.popleft()
+            self._read_size -= len(gone) if isinstance(gone, bytes) else 0
 
     def _drop_oldest(self) -> None:
         kept: list[Mark] = []

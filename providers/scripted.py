@@ -78,7 +78,7 @@ class ScriptedStt:
 class ScriptedLlm:
     """``replies``: one entry a prompt, the last one repeated. A text is streamed word by word; ``{"tools": [{"name",
     "arguments"}], "text"}`` calls tools (``arguments`` as text are sent as they are); ``{"text", "error": code}``
-    fails, ``{"hang": true}`` never answers. ``first`` and ``token``: seconds to the first word and between words.
+    fails, ``{"text", "hang": true}`` never ends. ``first`` and ``token``: seconds to the first word and between words.
     """
 
     name = "scripted"
@@ -96,13 +96,13 @@ class ScriptedLlm:
         entry = self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
         script: Mapping[str, Any] = {"text": entry} if isinstance(entry, str) else entry
         await asyncio.sleep(self._first)
-        if script.get("hang"):
-            await asyncio.Event().wait()
         text = str(script.get("text", ""))
         for at, word in enumerate(text.split(" ") if text else []):
             if at and self._token:
                 await asyncio.sleep(self._token)
             yield TextDelta(word if at == 0 else " " + word)
+        if script.get("hang"):
+            await asyncio.Event().wait()
         if "error" in script:
             raise ProviderError("scripted", str(script["error"]), retryable=bool(script.get("retryable", False)))
         for tool in script.get("tools", []):

@@ -53,7 +53,7 @@ class Run(NamedTuple):
     length: int
 
 
-def runs(recording: bytes, step: int = 1) -> list[Run]:
+def runs(recording: bytes | bytearray, step: int = 1) -> list[Run]:
     """What of the scripted voice was played. ``step``: every how many of its samples survived resampling."""
     heard = np.frombuffer(recording, "<i2").astype(int)
     follows = np.zeros(len(heard) + 1, bool)

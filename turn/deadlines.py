@@ -33,15 +33,15 @@ class Deadlines:
     def __init__(self, settings: Settings) -> None:
         self.at: float | None = None
         self._settings = settings
-        self._horizon = 0.0  # when the audio queued so far will have been played
-        self._held_at = 0.0
+        self._horizon = 0.0  # when the audio queued so far will have been played, if it is not held any longer
+        self._held_at: float | None = None
 
     def listening(self, now: float, *, prompts: bool) -> None:
         """``prompts``: silence is answered with a no-response prompt."""
         self.at = now + self._settings.no_response if prompts and self._settings.no_response > 0 else None
 
     def thinking(self, now: float) -> None:
-        self._horizon = now
+        self._horizon, self._held_at = now, None
         self.at = now + self._settings.think
 
     def tools(self, now: float) -> None:
@@ -49,7 +49,7 @@ class Deadlines:
         self.at = max(self._horizon, now) + self._settings.think
 
     def audio(self, seconds: float, now: float) -> None:
-        self._horizon = max(self._horizon, now) + seconds
+        self._horizon = max(self._horizon, now if self._held_at is None else self._held_at) + seconds
 
     def speaking(self, now: float, *, tools: bool) -> None:
         """``tools``: more words come only once the tools that are running have returned."""
@@ -62,7 +62,9 @@ class Deadlines:
 
     def resumed(self, now: float) -> None:
         """What was queued will be played later by the time that it was held."""
-        self._horizon += max(now - self._held_at, 0.0)
+        if self._held_at is not None:
+            self._horizon += max(now - self._held_at, 0.0)
+            self._held_at = None
 
     def goodbye(self, now: float) -> None:
         self.at = max(self._horizon, now) + self._settings.goodbye

@@ -1,4 +1,4 @@
-"""The words of a turn that was taken already: their final may come late, or twice, and is not answered again.
+"""Words that were dealt with already: their final may come late, or twice, and is not answered again.
 
 A recogniser keeps an order: the first final after a partial covers what the partial covered, and maybe more. So when
 a turn was taken on a partial, the next final begins with that turn's words.
@@ -10,38 +10,66 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Taken:
-    """What the caller's last turn was taken with. It may come again until ``until`` (loop seconds)."""
+    """What the caller's last turn (or remark) was taken with. Its words may come again for ``window`` seconds."""
 
+    window: float
     settled: str = ""  # the finals
     partial: str = ""  # what stood behind them; its final is owed
-    last: str = ""  # the last of the finals alone
-    until: float = -math.inf
-    spoke_since: bool = False  # then new words are to be expected
+    earlier: str = ""  # what that final will begin with: partials that turns before this one were taken with
+    last: str = ""  # the last final, as it came, unless the caller gave a sign of life since
+    spoke_since: bool = False  # the caller's voice was heard since: new words are to be expected
+    _until: float = -math.inf  # (loop seconds)
+    _last_until: float = -math.inf
 
-    def is_late(self, text: str, now: float) -> bool:
-        """Is this final the turn's own: the one that is owed, or one that came before?"""
-        if self.spoke_since or now >= self.until:
-            return False
-        return bool(self.partial) or same_words(text, self.last) or same_words(text, self.settled)
+    def take(self, finals: list[str], partial: str, now: float) -> None:
+        self.earlier = f"{self.earlier} {self.partial}".strip()
+        self.settled, self.partial = " ".join(finals), partial
+        self.spoke_since = False
+        self._until = now + self.window
+
+    def speech_started(self) -> None:
+        self.spoke_since = True
+        self.last = ""
+
+    def changed(self) -> None:
+        """New words are on their way."""
+        self.last = ""
+
+    def finished(self, text: str, now: float) -> None:
+        """A final came: none is owed any more."""
+        self.partial = self.earlier = ""
+        if text.strip():
+            self.last, self._last_until = text, now + self.window
+
+    def is_double(self, text: str, now: float) -> bool:
+        """Did just this final come before?"""
+        return bool(self.last) and now < self._last_until and same_words(text, self.last)
 
     def is_owed(self, now: float) -> bool:
-        """Do partials still belong to the turn that was taken?"""
-        return bool(self.partial) and not self.spoke_since and now < self.until
+        """Is what comes now the turn's own: its partials, and the final that is owed?"""
+        return bool(self.partial) and not self.spoke_since and now < self._until
+
+    def correction(self, text: str) -> str:
+        """What the owed final makes of ``partial``; empty if that was right."""
+        corrected = without(self.earlier, text)
+        return "" if same_words(corrected, self.partial) else corrected
 
     def rest(self, text: str) -> str:
-        """The words behind those of the partial that was taken, in case that its final covers new speech too."""
-        owed = words(self.partial)
-        if not owed or words(text)[: len(owed)] != owed:
-            return text
-        parts = text.split()
-        count = 0
-        while count < len(owed):
-            count += len(words(parts.pop(0)))
-        return " ".join(parts)
+        """The words behind those that were taken, in case that the owed final covers new speech too."""
+        return without(f"{self.earlier} {self.partial}", text)
 
-    def finished(self) -> None:
-        """A final came: none is owed any more."""
-        self.partial = ""
+
+def without(said: str, text: str) -> str:
+    """``text`` less ``said`` at its beginning, or less as much of it as there is."""
+    begin, all_ = words(said), words(text)
+    known = min(len(begin), len(all_))
+    if not known or all_[:known] != begin[:known]:
+        return text
+    parts = text.split()
+    count = 0
+    while count < known:
+        count += len(words(parts.pop(0)))
+    return " ".join(parts)
 
 
 def same_words(one: str, other: str) -> bool:

@@ -4,31 +4,11 @@
     for action in machine.handle(SpeechStarted(), now=loop.time()): ...
     loop.call_at(machine.timer_at(), ...)                 # then machine.tick(now)
 
-The call is in one of these states; in brackets what ends a state when nothing happens::
-
-                    SpeechStarted               SpeechStopped
-    LISTENING ───────────────────> HEARING ───────────────────> ENDPOINTING
-    (no response:        ^            ^  ^───── SpeechStarted ───────┘ │
-     the agent asks)     │            │   (voice without words)        │ (silence, or no final:
-        ^                │            │                                │  the turn is taken)
-        │ ReplyPlayed    │ no words   │ SpeechConfirmed                v
-        │                └────────────│──────────────────────────── THINKING
-        │                             │                (no answer)     │ AudioArrived
-        │                             │ before any audio               v
-        └─────────────────────────────│──────────────────────────── SPEAKING  (no end)
-                                      │                              │    ^
-                                    HELD <─────────── SpeechStarted ─┘    │ SpeechStopped: a cough
-                                      │  (no audio comes from the caller) ┘
-                      SpeechConfirmed │
-                                      v
-                                 INTERRUPTED ── SpeechStopped ──> ENDPOINTING ── no words ──> SPEAKING
-    ENDING: the agent said goodbye (it ends anyway). ENDED: nothing happens any more.
+The states and the ways between them are drawn in :mod:`turn.states`.
 """
 
-import enum
-from dataclasses import dataclass
-
 from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Resume
+from turn.deadlines import Deadlines, Settings
 from turn.endpoint import Endpoint
 from turn.events import (
     AudioArrived,
@@ -52,60 +32,14 @@ from turn.events import (
     TranscriptChanged,
     TranscriptFinished,
 )
+from turn.finals import Taken
 from turn.latency import TurnClock
+from turn.states import State, Turn
+
+__all__ = ["NORMAL", "Settings", "State", "Turn", "TurnMachine"]
 
 NORMAL = "normal conversation end"
 FAILURES_IN_A_ROW = 3  # verb-decisions, "Errors": three failed turns in a row end the call
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """All times in seconds. The first group is the verb's, with its defaults; the second are the deadlines that
-    keep a call alive whatever a vendor does.
-    """
-
-    greeting: bool = True
-    barge_in: bool = True
-    sticky: bool = False
-    no_response: float = 12.0
-    no_response_max: int | None = None
-
-    silence: float = 0.5  # quiet after the last final word that ends a turn
-    no_final: float = 1.5  # how long a final may be missing once the voice ended
-    stuck_voice: float = 15.0  # voice without a new word: noise, or an STT that hears nothing
-    think: float = 30.0  # from prompt (or the last tool round) to first audio
-    stall: float = 10.0  # what is queued was played, the reply is not complete, nothing comes
-    hold: float = 3.0  # held, and no more audio from the caller to decide on
-    goodbye: float = 15.0
-
-
-class State(enum.Enum):
-    """Where the call stands; the module's diagram shows the ways between."""
-
-    LISTENING = enum.auto()
-    HEARING = enum.auto()
-    ENDPOINTING = enum.auto()
-    THINKING = enum.auto()
-    SPEAKING = enum.auto()
-    HELD = enum.auto()
-    INTERRUPTED = enum.auto()
-    ENDING = enum.auto()
-    ENDED = enum.auto()
-
-
-@dataclass(slots=True)
-class Turn:
-    """One caller utterance (or a greeting, or a no-response prompt) and the reply to it."""
-
-    number: int
-    reply: int
-    cause: Cause
-    transcript: str
-    confidence: float | None
-    clock: TurnClock
-    is_audible: bool = False  # audio of it was queued for the caller
-    is_cut: bool = False  # silenced by a confirmed barge-in whose words are still to come
-    error: str | None = None
 
 
 class TurnMachine:
@@ -116,15 +50,11 @@ class TurnMachine:
         self.state = State.LISTENING
         self.turn: Turn | None = None  # from its prompt until its EndTurn
         self.endpoint = Endpoint(silence=settings.silence, no_final=settings.no_final)
+        self._deadlines = Deadlines(settings)
+        self._taken = Taken(settings.late_final)
         self._turns = 0
         self._replies = 0
-        self._deadline: float | None = None  # of the state, where it is not computed from the endpoint
-        self._horizon = 0.0  # when the audio queued so far will have been played
-        self._held_at = 0.0
         self._played_at = 0.0  # when the agent last fell silent
-        self._taken = ""  # the words of the last caller turn
-        self._spoke_since = False  # the caller's voice was active since then
-        self._owes_final = False  # that turn was taken on a partial: its final is still to come
         self._reason = NORMAL  # why the call ends
         self._silences = 0  # no-response prompts in a row
         self._failures = 0
@@ -137,7 +67,7 @@ class TurnMachine:
             return self.endpoint.due()
         if self.state in (State.HEARING, State.INTERRUPTED):
             return self.endpoint.changed_at + self.settings.stuck_voice
-        return self._deadline
+        return self._deadlines.at
 
     def tick(self, now: float) -> list[Action]:
         """The deadline of the state, if it has come."""
@@ -154,15 +84,14 @@ class TurnMachine:
                 return []
             case State.ENDPOINTING:
                 return self._end_of_turn(now)
-            case State.THINKING:
-                return self._fail("timeout", now)
-            case State.SPEAKING:
+            case State.THINKING | State.SPEAKING:
                 assert self.turn is not None
-                self.turn.error = "timeout"
-                return [Discard(self.turn.reply), *self._played(now)]
+                self.turn.error = self.turn.error or "timeout"
+                return self._over(self.turn, now)
             case State.HELD:
+                assert self.turn is not None
                 self.endpoint.speech_stopped(now)
-                return self._resume(now)
+                return self._resume(self.turn, now)
             case State.ENDING:
                 return self._end(now)
             case State.ENDED:
@@ -174,9 +103,7 @@ class TurnMachine:
             return []
         match event:
             case CallStarted():
-                if self.settings.greeting:
-                    return self._prompt(Cause.GREETING, "", None, TurnClock(taken=now), now)
-                return []
+                return self._greet(now)
             case CallEnded():
                 return self._close(now)
             case HangupRequested(reason):
@@ -198,25 +125,28 @@ class TurnMachine:
             case SpeechStarted():
                 return self._speech_started(now)
             case SpeechConfirmed():
-                return self._confirm(now) if self.state is State.HELD else []
+                return self._confirm(now)
             case SpeechStopped(quiet):
                 self.endpoint.speech_stopped(now - quiet)
                 if self.state in (State.HEARING, State.INTERRUPTED):
                     self.state = State.ENDPOINTING
-                elif self.state is State.HELD:
-                    return self._resume(now)
+                elif self.state is State.HELD and self.turn is not None:
+                    return self._resume(self.turn, now)
                 return []
             case TranscriptChanged(text):
-                if self._owes_final and not self._spoke_since:
+                if self._taken.is_owed(now):
                     return []
-                self.endpoint.changed(text, now)
-                return self._unheard_words(now) if text.strip() else []
+                self._taken.changed()
+                self.endpoint.changed(self._taken.rest(text), now)
+                if self.state is State.LISTENING and self.endpoint.transcript:
+                    self.state = State.ENDPOINTING
+                return []
             case TranscriptFinished(text, confidence):
                 return self._finished(text, confidence, now)
 
     def _speech_started(self, now: float) -> list[Action]:
         self.endpoint.speech_started(now)
-        self._spoke_since = True
+        self._taken.speech_started()
         match self.state:
             case State.LISTENING:
                 self.state = State.HEARING
@@ -224,83 +154,85 @@ class TurnMachine:
                 self.state = State.INTERRUPTED if self.turn is not None else State.HEARING
             case State.THINKING | State.SPEAKING if self.settings.barge_in and self.turn is not None:
                 self.state = State.HELD
-                self._held_at = now
-                self._deadline = now + self.settings.hold
+                self._deadlines.held(now)
                 return [Hold(self.turn.reply)]
             case _:
                 pass
         return []
 
     def _finished(self, text: str, confidence: float | None, now: float) -> list[Action]:
-        owed, self._owes_final = self._owes_final, False
-        if not self._spoke_since and (owed or _same_words(text, self._taken)):
-            return self._late_final(text, confidence, now) if owed else []
-        if owed and _words(text)[: len(_words(self._taken))] == _words(self._taken):
-            return []  # of the turn before, although the caller is already speaking again
-        self.endpoint.finished(text, confidence, now)
-        if not text.strip():
+        taken, turn = self._taken, self.turn
+        if taken.is_double(text, now):
             return []
-        match self.state:
-            case State.LISTENING:
-                return self._unheard_words(now)
-            case State.THINKING if self.settings.barge_in and self.turn is not None:
-                # More words before anything was heard: they belong to the same turn. Answer them together.
-                return self._reprompt(self.turn, now)
-            case State.SPEAKING if self.settings.barge_in:
-                remark = self.endpoint.transcript
-                self.endpoint.clear()
-                return [KeepRemark(remark)]
+        is_owed, correction, rest = taken.is_owed(now), taken.correction(text), taken.rest(text)
+        taken.finished(text, now)
+        if is_owed and turn is not None and not turn.is_heard:
+            return self._correct(turn, correction, confidence, now)
+        if text.strip() and (not rest or (is_owed and rest == text)):
+            return []  # what was answered already must not be answered again, and is too late to correct
+        self.endpoint.finished(rest, confidence, now)
+        if not rest.strip():
+            return []
+        match self.state, turn:
+            case State.LISTENING, _:
+                # A quiet caller whom our detector did not hear, or words that came late: the STT is believed.
+                self.state = State.ENDPOINTING
+            case State.THINKING | State.SPEAKING, Turn() if self.settings.barge_in:
+                # Before anything was heard, more words belong to the same turn. Answer them together.
+                return [self._remark(now)] if turn.is_heard else self._reprompt(turn, now)
             case _:
-                return []
+                pass
+        return []
 
-    def _late_final(self, text: str, confidence: float | None, now: float) -> list[Action]:
-        """The final of a turn that was taken on its partial. It corrects the words while nothing was answered yet;
-        after that it is old news and must not be answered again.
-        """
-        turn = self.turn
-        if self.state is not State.THINKING or turn is None or not text.strip() or _same_words(text, self._taken):
+    def _correct(self, turn: Turn, correction: str, confidence: float | None, now: float) -> list[Action]:
+        """The final of a turn that was taken on its partial, while nothing was answered yet."""
+        if not correction.strip():
             return []
-        turn.transcript = ""
-        self.endpoint.finished(text, confidence, now)
+        turn.transcript = self._taken.settled
+        self.endpoint.finished(correction, confidence, now)
         return self._reprompt(turn, now)
 
-    def _unheard_words(self, now: float) -> list[Action]:
-        """Words although our detector heard no voice (a quiet caller), or that came late: the STT is believed."""
-        if self.state is State.LISTENING:
-            if not self._spoke_since:
-                self.endpoint.speech_stopped(now)
-            self.state = State.ENDPOINTING
-        return []
+    def _remark(self, now: float) -> Action:
+        """Words in passing. The caller is there, though, and their final may still come."""
+        self._take(now)
+        remark = self.endpoint.transcript
+        self.endpoint.clear()
+        return KeepRemark(remark)
+
+    def _take(self, now: float) -> None:
+        """The words so far are dealt with: whatever comes of them later is late."""
+        self._taken.take(self.endpoint.words, self.endpoint.partial, now)
+        self._silences = 0
 
     # The end of the caller's turn ------------------------------------------------------------------------
 
     def _end_of_turn(self, now: float) -> list[Action]:
-        endpoint = self.endpoint
+        turn, endpoint = self.turn, self.endpoint
         transcript, confidence = endpoint.transcript, endpoint.confidence
         if not transcript:
             endpoint.clear()
-            if self.turn is None:
+            if turn is None:
                 # Missed speech: the no-response timer covers it (the guide, "No Response Timeout").
-                return self._listen(now)
-            if self.settings.sticky and self.turn.is_cut:
-                return self._end_turn(self.turn, now, interrupted=True) + self._listen(now)
-            return self._resume(now)
-        if self.turn is not None and self.turn.clock.heard is None:
-            return self._reprompt(self.turn, now)
-        ended = [] if self.turn is None else self._end_turn(self.turn, now, interrupted=True)
-        self._owes_final = not endpoint.is_final
+                self._listen(now)
+                return []
+            if self.settings.sticky and turn.is_cut:
+                ended = self._end_turn(turn, now, interrupted=True)
+                self._listen(now)
+                return ended
+            return self._resume(turn, now)
+        if turn is not None and not turn.is_heard:
+            return self._reprompt(turn, now)
+        ended = [] if turn is None else self._end_turn(turn, now, interrupted=True)
         clock = self._caller_clock(now)
+        self._take(now)
         endpoint.clear()
-        self._taken = transcript
-        self._silences = 0
         return ended + self._prompt(Cause.CALLER, transcript, confidence, clock, now)
 
     def _caller_clock(self, now: float) -> TurnClock:
         """What the caller said over the agent's last words was waiting for them to end, not for us."""
-        stopped = self.endpoint.stopped_at
-        if stopped is not None:
-            stopped = max(stopped, self._played_at)
-        return TurnClock(stopped=stopped, finished=self.endpoint.finished_at, taken=now)
+        endpoint = self.endpoint
+        stopped = now if endpoint.stopped_at is None else max(endpoint.stopped_at, self._played_at)
+        return TurnClock(stopped=stopped, finished=endpoint.finished_at if endpoint.is_final else None, taken=now)
 
     def _prompt(
         self, cause: Cause, transcript: str, confidence: float | None, clock: TurnClock, now: float
@@ -309,30 +241,32 @@ class TurnMachine:
         self._replies += 1
         self.turn = Turn(self._turns, self._replies, cause, transcript, confidence, clock)
         self.state = State.THINKING
-        self._deadline = now + self.settings.think
-        self._spoke_since = False
+        self._deadlines.thinking(now)
         return [Generate(self._replies, self._turns, cause, transcript)]
 
     def _reprompt(self, turn: Turn, now: float) -> list[Action]:
         """The caller added words before the answer was audible: the same turn, a new reply."""
         discarded = Discard(turn.reply)
-        self.endpoint.reopen(turn.transcript, turn.confidence)
-        turn.transcript, turn.confidence = self.endpoint.transcript, self.endpoint.confidence
-        turn.cause, turn.clock, turn.is_audible = Cause.CALLER, self._caller_clock(now), False
-        self._taken = turn.transcript
-        self._owes_final = not self.endpoint.is_final
-        self._silences = 0
-        self.endpoint.clear()
+        endpoint = self.endpoint
+        clock = self._caller_clock(now)
+        endpoint.reopen(turn.transcript, turn.confidence)
+        transcript, confidence = endpoint.transcript, endpoint.confidence
+        self._take(now)
+        endpoint.clear()
         self._replies += 1
-        turn.reply = self._replies
-        self._spoke_since = False
+        self.turn = Turn(turn.number, self._replies, Cause.CALLER, transcript, confidence, clock)
         self.state = State.THINKING
-        self._deadline = now + self.settings.think
-        return [discarded, Generate(turn.reply, turn.number, turn.cause, turn.transcript)]
+        self._deadlines.thinking(now)
+        return [discarded, Generate(self._replies, turn.number, Cause.CALLER, transcript)]
+
+    def _greet(self, now: float) -> list[Action]:
+        if not self.settings.greeting or self._turns or self.state is not State.LISTENING:
+            return []
+        return self._prompt(Cause.GREETING, "", None, TurnClock(taken=now), now)
 
     def _no_response(self, now: float) -> list[Action]:
         most = self.settings.no_response_max
-        if most is not None and self._silences >= most:
+        if most and self._silences >= most:
             self._reason = "no_response"
             return self._end(now)
         self._silences += 1
@@ -341,31 +275,34 @@ class TurnMachine:
     # Barge-in --------------------------------------------------------------------------------------------
 
     def _confirm(self, now: float) -> list[Action]:
-        assert self.turn is not None
-        self.state = State.INTERRUPTED
-        if self.turn.clock.heard is None:
-            # Nothing of the answer was heard, so nothing is interrupted: it stays held, and the words that come
-            # now join those that it was to answer.
-            return []
-        self.turn.is_cut = True
-        self._played_at = now
-        return [Cut(self.turn.reply)]
-
-    def _resume(self, now: float) -> list[Action]:
-        """A cough, or an interruption without words: play on where the reply was held or cut."""
-        assert self.turn is not None
+        """The caller means it. Mostly the reply is held; if that lasted too long, it plays again."""
         turn = self.turn
-        words = self.endpoint.transcript if self.endpoint.is_final else ""
-        if words and turn.clock.heard is None:
+        if turn is None or not self.settings.barge_in:
+            return []
+        held: list[Action] = []
+        if self.state in (State.THINKING, State.SPEAKING):
+            self.endpoint.speech_started(now)
+            self._taken.speech_started()
+            self._deadlines.held(now)
+            held = [] if turn.is_heard else [Hold(turn.reply)]
+        elif self.state is not State.HELD:
+            return []
+        self.state = State.INTERRUPTED
+        # Of what was not heard nothing is interrupted: it stays held, and the words that come now join those that
+        # it was to answer.
+        turn.is_cut = turn.is_heard
+        return [*held, Cut(turn.reply)] if turn.is_cut else held
+
+    def _resume(self, turn: Turn, now: float) -> list[Action]:
+        """A cough, or an interruption without words: play on where the reply was held or cut."""
+        if self.endpoint.words and not turn.is_heard:
             return self._reprompt(turn, now)
         turn.is_cut = False
-        self.state = State.SPEAKING if turn.is_audible else State.THINKING
-        self._horizon = max(self._horizon + now - self._held_at, now)
-        self._deadline = self._horizon + self.settings.stall if turn.is_audible else now + self.settings.think
-        if not words:
+        self._deadlines.resumed(now)
+        self._wait(turn, now)
+        if not self.endpoint.words or not self.endpoint.is_final:
             return [Resume(turn.reply)]
-        self.endpoint.clear()
-        return [Resume(turn.reply), KeepRemark(words)]
+        return [Resume(turn.reply), self._remark(now)]
 
     # The agent -------------------------------------------------------------------------------------------
 
@@ -374,79 +311,92 @@ class TurnMachine:
         match event:
             case ReplyBegan():
                 clock.mark("began", now)
-            case ToolsCalled():
-                clock.tools_called(now)
-            case ToolsReturned():
-                clock.tools_returned(now)
-                if self.state is State.THINKING:
-                    self._deadline = now + self.settings.think
+            case ToolsCalled() | ToolsReturned():
+                if isinstance(event, ToolsCalled):
+                    clock.tools_called(now)
+                else:
+                    clock.tools_returned(now)
+                if self.state in (State.THINKING, State.SPEAKING):
+                    self._deadlines.tools(now)
             case SynthesisBegan():
                 clock.mark("synthesis", now)
             case AudioArrived(_, seconds):
                 self._audio(turn, seconds, now)
             case ReplyHeard():
-                clock.mark("heard", now)
+                return self._heard(turn, now)
             case ReplyGenerated(_, audible):
                 if not audible:
-                    return self._played(now)
-            case ReplyPlayed() if not turn.is_cut:
-                return self._played(now)
-            case ReplyFailed(_, code) if not turn.is_cut:
-                return self._fail(code, now)
-            case _:
-                pass
+                    return self._over(turn, now)
+            case ReplyPlayed():
+                return self._over(turn, now)
+            case ReplyFailed(_, code):
+                turn.error = turn.error or code
+                # What was said is said; the shell plays it to its end and tells us.
+                return [] if turn.is_audible else self._over(turn, now)
         return []
 
     def _audio(self, turn: Turn, seconds: float, now: float) -> None:
         turn.clock.mark("audio", now)
         turn.is_audible = True
-        self._horizon = max(self._horizon, now) + seconds
-        if self.state is State.THINKING:
-            self.state = State.SPEAKING
-        if self.state is State.SPEAKING:
-            self._deadline = self._horizon + self.settings.stall
+        self._deadlines.audio(seconds, now)
+        if self.state in (State.THINKING, State.SPEAKING):
+            self._wait(turn, now)
+        elif self.state is State.ENDING:
+            self._deadlines.goodbye(now)
 
-    def _played(self, now: float) -> list[Action]:
-        """The reply is over: all of it was heard, or there was nothing to hear."""
-        assert self.turn is not None
-        turn = self.turn
+    def _heard(self, turn: Turn, now: float) -> list[Action]:
+        if not turn.is_audible:
+            self._audio(turn, 0.0, now)
+        turn.clock.mark("heard", now)
+        if self.state in (State.INTERRUPTED, State.ENDPOINTING) and not turn.is_cut:
+            # It slipped out between the hold and the confirmation: now there is something to interrupt.
+            turn.is_cut = True
+            return [Cut(turn.reply)]
+        return []
+
+    def _wait(self, turn: Turn, now: float) -> None:
+        """For the rest of the reply, or its beginning."""
+        if turn.is_audible:
+            self.state = State.SPEAKING
+            self._deadlines.speaking(now, tools=turn.clock.has_tools)
+        else:
+            self.state = State.THINKING
+            self._deadlines.thinking(now)
+
+    def _over(self, turn: Turn, now: float) -> list[Action]:
+        """The reply is over: all of it was heard, or there was nothing to hear, or it cannot go on."""
         self._played_at = now
-        ended = self._end_turn(turn, now, interrupted=False)
+        actions = self._end_turn(turn, now, interrupted=turn.is_cut)
         if turn.error is not None:
             self._failures += 1
-            if self._failures >= FAILURES_IN_A_ROW:
+            if self._failures >= FAILURES_IN_A_ROW and self.state is not State.ENDING:
                 self._reason = turn.error
-                return ended + self._end(now)
-        else:
-            self._failures = 0
+                return actions + self._end(now)
         if self.state is State.ENDING:
-            return ended + self._end(now)
-        if self.endpoint.stopped_at is None and self._spoke_since:
+            return actions + self._end(now)
+        if self.endpoint.is_voiced:
             # The caller is speaking, over the last words (held) or because barge-in is off: that is the next turn.
             self.state = State.HEARING
-            return ended
+            return actions
+        due = self.endpoint.due()
+        if self.state is State.SPEAKING and self.settings.barge_in and self.endpoint.transcript and due and due <= now:
+            # Said in passing, and its final never came.
+            actions.append(self._remark(now))
         if self.state is State.ENDPOINTING or self.endpoint.transcript:
             self.state = State.ENDPOINTING
-            return ended
-        return ended + self._listen(now, after_error=turn.error is not None)
+        else:
+            self._listen(now, after_error=turn.error is not None)
+        return actions
 
-    def _fail(self, code: str, now: float) -> list[Action]:
-        assert self.turn is not None
-        self.turn.error = code
-        if self.turn.is_audible:
-            # What was said is said; the shell plays it to its end and tells us.
-            return []
-        return [Discard(self.turn.reply), *self._played(now)]
-
-    def _listen(self, now: float, *, after_error: bool = False) -> list[Action]:
+    def _listen(self, now: float, *, after_error: bool = False) -> None:
         self.state = State.LISTENING
         # No no-response timer after an error: it would prompt the same failing LLM again (the guide, "Error Recovery").
-        waits = self.settings.no_response > 0 and not after_error
-        self._deadline = now + self.settings.no_response if waits else None
-        return []
+        self._deadlines.listening(now, prompts=not after_error)
 
     def _end_turn(self, turn: Turn, now: float, *, interrupted: bool) -> list[Action]:
         self.turn = None
+        if turn.error is None:
+            self._failures = 0
         return [
             EndTurn(
                 turn=turn.number,
@@ -464,33 +414,22 @@ class TurnMachine:
 
     def _hang_up(self, reason: str, now: float) -> list[Action]:
         """Once what is being said was heard. The caller cannot interrupt a goodbye."""
+        if self.state is State.ENDING:
+            return []  # once is enough: asked again and again, it would never come
         self._reason = reason
-        if self.turn is None:
+        if self.turn is None or self.turn.is_cut:
             return self._end(now)
-        resumed: list[Action] = [Resume(self.turn.reply)] if self.state is State.HELD else []
-        if self.turn.is_cut:
-            return self._end(now)
+        is_held = self.state in (State.HELD, State.INTERRUPTED, State.ENDPOINTING)
+        if is_held:
+            self._deadlines.resumed(now)
         self.state = State.ENDING
-        self._deadline = now + self.settings.goodbye
-        return resumed
+        self._deadlines.goodbye(now)
+        return [Resume(self.turn.reply)] if is_held else []
 
     def _end(self, now: float) -> list[Action]:
         return [*self._close(now), EndCall(self._reason)]
 
     def _close(self, now: float) -> list[Action]:
-        turn = self.turn
         self.state = State.ENDED
-        self._deadline = None
-        if turn is None:
-            return []
-        stop: Action = Cut(turn.reply) if turn.is_audible and not turn.is_cut else Discard(turn.reply)
-        return [stop, *self._end_turn(turn, now, interrupted=True)]
-
-
-def _same_words(one: str, other: str) -> bool:
-    """Equal once case, spacing and punctuation are set aside."""
-    return _words(one) == _words(other)
-
-
-def _words(text: str) -> list[str]:
-    return "".join(c if c.isalnum() or c == "'" else " " for c in text.casefold()).split()
+        self._deadlines.at = None
+        return [] if self.turn is None else self._end_turn(self.turn, now, interrupted=True)

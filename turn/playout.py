@@ -8,6 +8,8 @@ marks only refine this). :class:`Ledger` knows which text lies under which sampl
 from collections import deque
 from dataclasses import dataclass, field
 
+WIDE = "\u2e80"  # from here on come the scripts that put no space between words
+
 
 @dataclass(slots=True)
 class Chunk:
@@ -129,7 +131,7 @@ class Ledger:
         ends = [start for start, _ in words[1:]] + [next_samples]
         for (start, characters), end in zip(words, ends, strict=True):
             if heard >= (start + end) / 2:
-                done = max(done, characters)
+                done = max(done, min(characters, next_characters))
         return done
 
     def _evenly(self, heard: int, before: tuple[int, int], after: tuple[int, int]) -> int:
@@ -140,5 +142,6 @@ class Ledger:
         at = characters + int(share * (end_characters - characters))
         if at >= end_characters:
             return end_characters
-        space = self.text.rfind(" ", characters, at + 1)
-        return space if space > characters else characters
+        while at > characters and self.text[at] != " " and self.text[at - 1] < WIDE:
+            at -= 1
+        return at

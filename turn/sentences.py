@@ -19,6 +19,11 @@ FIRST_MAX = 60  # … and is not kept waiting for one for more characters than t
 MAX = 240  # a sentence longer than this is said in parts
 
 _WORD = re.compile(r"\S+")
+_SAID = re.compile(r"\w")  # a piece without it would be silence to a TTS, or an error
+_SPACE = re.compile(r"\s*")
+_CLOSE = re.compile(f"[{re.escape(ENDINGS + CLOSINGS)}]*")
+_MARK = re.compile(f"[\n{re.escape(ENDINGS + WIDE)}]")
+_FIRST_MARK = re.compile(f"[\n{re.escape(ENDINGS + WIDE + CLAUSES)}]")
 
 
 class Splitter:
@@ -26,6 +31,7 @@ class Splitter:
 
     def __init__(self) -> None:
         self._buffer = ""
+        self._seen = 0  # no piece ends before this character: each one is looked at once
         self._is_first = True
 
     def push(self, delta: str) -> list[str]:
@@ -35,12 +41,13 @@ class Splitter:
         while end := self._end():
             pieces.append(self._buffer[:end])
             self._buffer = self._buffer[end:]
+            self._seen = 0
             self._is_first = False
         return pieces
 
     def flush(self) -> str:
         """What is left, complete or not; empty when nothing is."""
-        rest, self._buffer = self._buffer, ""
+        rest, self._buffer, self._seen = self._buffer, "", 0
         if rest.strip():
             self._is_first = False
         return rest
@@ -48,47 +55,64 @@ class Splitter:
     def _end(self) -> int:
         """Where the first piece of the buffer ends, with the space behind it; 0 when none is complete yet."""
         text = self._buffer
-        for at, char in enumerate(text):
-            if not text[:at].strip():
-                continue
-            if char in WIDE or (char == "\n" and text[at + 1 :].strip()):
-                return _past_space(text, at + 1)
-            if char in ENDINGS and (end := _closed(text, at)) and not _is_abbreviation(text[:at], char):
-                return end
-            is_early = self._is_first and char in CLAUSES and len(_WORD.findall(text[:at])) >= FIRST_WORDS
-            if is_early and (end := _closed(text, at)):
-                return end
+        mark = _FIRST_MARK if self._is_first else _MARK
+        while found := mark.search(text, self._seen):
+            at = found.start()
+            if _SAID.search(text, 0, at):
+                end = self._end_at(text, at)
+                if end is None:
+                    self._seen = at
+                    break
+                if end:
+                    return end
+            self._seen = at + 1
+        else:
+            self._seen = len(text)
         limit = FIRST_MAX if self._is_first else MAX
         return _last_word_end(text, limit) if len(text) > limit else 0
 
+    def _end_at(self, text: str, at: int) -> int | None:
+        """The end of the piece, if the mark at ``at`` ends one: behind closing quotes and the space that must follow.
+        0 if it does not (``3.5``), ``None`` when what follows is not known yet.
+        """
+        char = text[at]
+        if char in WIDE:
+            return _past_space(text, at + 1)
+        if char == "\n":
+            return _past_space(text, at + 1) if text[at + 1 :].strip() else None
+        end = _match_end(_CLOSE, text, at + 1)
+        if end >= len(text):
+            return None
+        if not text[end].isspace() or (char == "." and _is_abbreviation(text[:at])):
+            return 0
+        if char in CLAUSES and len(_WORD.findall(text[:at])) < FIRST_WORDS:
+            return 0
+        return _past_space(text, end)
 
-def _closed(text: str, at: int) -> int:
-    """The end of a piece whose last mark stands at ``at``: behind closing quotes and the space that must follow.
-    0 when no space follows (``3.5``) or when what follows is not known yet.
-    """
-    end = at + 1
-    while end < len(text) and text[end] in ENDINGS + CLOSINGS:
-        end += 1
-    if end >= len(text) or not text[end].isspace():
-        return 0
-    return _past_space(text, end)
+
+def _match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    found = pattern.match(text, at)
+    return found.end() if found else at
 
 
 def _past_space(text: str, at: int) -> int:
-    while at < len(text) and text[at].isspace():
-        at += 1
-    return at
+    return _match_end(_SPACE, text, at)
 
 
-def _is_abbreviation(before: str, mark: str) -> bool:
-    if mark != ".":
-        return False
-    word = before.rsplit(None, 1)[-1].lstrip("\"'“‘([").casefold()
+def _is_abbreviation(before: str) -> bool:
+    """Is the full stop behind this one of an abbreviation, an initial, or a number that opens a list's line?"""
+    words = before.split()
+    word = words[-1].lstrip("\"'“‘([").casefold()
+    if word.isdigit():
+        return len(words) == 1
     return word in ABBREVIATIONS or (len(word) == 1 and word.isalpha() and word not in "ai")
 
 
 def _last_word_end(text: str, limit: int) -> int:
-    """Behind the last clause, else the last word, that fits; 0 for one endless word (it is cut by the flush)."""
+    """Behind the last clause, else the last word, that fits; an endless word is cut where a sentence would be."""
     head = text[:limit]
     at = max(head.rfind(mark + " ") for mark in CLAUSES)
-    return (at + 2) if at > 0 else head.rfind(" ") + 1
+    for end in (at + 2 if at > 0 else 0, head.rfind(" ") + 1, MAX if len(text) > MAX else 0):
+        if end and _SAID.search(text, 0, end):
+            return end
+    return 0

@@ -37,7 +37,7 @@ class Segmenter:
         """Take the next frame. Mostly there is nothing to tell."""
         if self._length == 0:
             self._recent.append(voiced)
-            if not voiced or sum(self._recent) < ONSET_FRAMES:
+            if sum(self._recent) < ONSET_FRAMES:
                 return []
             self._length = len(self._recent) - self._recent.index(True)
             self._quiet = 0

@@ -4,14 +4,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from agentd import errors
 from agentd.call import setup
 from agentd.call.ear import Ear
 from agentd.call.history import Round
+from agentd.call.outcome import Outcome, decided
+from agentd.call.recogniser import recognise
 from agentd.call.reply import Reply, Source
 from agentd.call.sender import MediaPort, Sender
 from agentd.call.tools import Offer
@@ -19,7 +20,7 @@ from agentd.ops.log import EventLog
 from config import payloads
 from config.verb import Agent
 from providers.audio_feed import AudioFeed
-from providers.base import Final, Message, Partial, ProviderError, ToolCall
+from providers.base import Final, Message, Partial, ProviderError, SttEvent, ToolCall
 from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Resume
 from turn.events import (
     CallEnded,
@@ -37,21 +38,12 @@ from turn.machine import State, TurnMachine
 
 log = logging.getLogger("agentd.call")
 
-RECONNECTS = (0.25, 0.5, 1.0)  # seconds before each new try at a lost recogniser
 CUES = {
     Cause.GREETING: "The call has just begun and the caller has said nothing yet. Greet the caller.",
     Cause.CALLER: "",
     # The guide, "No Response Timeout", word for word.
     Cause.NO_RESPONSE: "The user has not responded. Briefly check if they are still there or ask if they need help.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a call ended: ``reason`` is the verb's completion_reason."""
-
-    reason: str
-    error: ProviderError | None = None
 
 
 class Call:
@@ -93,7 +85,6 @@ class Call:
         self._turn = 0  # the one that the machine is busy with; of it:
         self._rounds: list[Round] = []
         self._tool_rtts: list[dict[str, Any]] = []
-        self._stt_tries = 0  # in a row, without a word between
         self._over = asyncio.Event()
 
     async def run(self) -> Outcome:
@@ -111,7 +102,7 @@ class Call:
                     self._stop()
         finally:
             outcome = self.outcome or Outcome(errors.DISCONNECTED)
-            self.log.append("call_ended", **payloads.completion(outcome.reason, _error(outcome.error), self._names))
+            self.log.append("call_ended", **outcome.payload(self._names))
         return outcome
 
     # What the wire brings --------------------------------------------------------------------------------
@@ -200,7 +191,8 @@ class Call:
                 self.history.remark(transcript)
                 self.log.append("remark", transcript=transcript)
             case EndCall(reason):
-                self._end(self._outcome(reason))
+                error = self._reply.error if self._reply is not None else None
+                self._end(decided(reason, error, self.vendors.llm.name))
 
     # Replies ---------------------------------------------------------------------------------------------
 
@@ -285,49 +277,21 @@ class Call:
     # The recogniser --------------------------------------------------------------------------------------
 
     async def _recognise(self) -> None:
-        """Listen for the whole call; a lost recogniser is dialled again."""
-        self._stt_tries = 0
-        while not self._over.is_set():
-            try:
-                await self._listen()
-                if self._over.is_set():
-                    return
-                # Without this a recogniser that hangs up politely would leave the agent deaf, and nobody would know.
-                raise ProviderError(self.agent.stt.vendor, "stt-ended", "it ended before the call", retryable=True)
-            except ProviderError as exc:
-                tries = self._stt_tries
-                log.warning("stt failed", extra={"vendor": exc.vendor, "code": exc.code, "tries": tries})
-                if not exc.retryable or tries >= len(RECONNECTS):
-                    self._end(Outcome(errors.CONNECTION_FAILURE, exc))
-                    return
-                await asyncio.sleep(RECONNECTS[tries])
-                self._stt_tries = tries + 1
-            except Exception:
-                log.exception("stt crashed")
-                self._end(Outcome(errors.SERVER_FAILURE))
-                return
+        is_over = self._over.is_set
+        await recognise(self.vendors.stt, self._audio, self._recognised, is_over=is_over, give_up=self._deaf)
 
-    async def _listen(self) -> None:
-        async with aclosing(self.vendors.stt.listen(self._audio)) as events:  # type: ignore[type-var]
-            async for event in events:
-                self._stt_tries = 0
-                match event:
-                    case Partial(text):
-                        self.log.append("partial", transcript=text)
-                        self.feed(TranscriptChanged(text))
-                    case Final(text, confidence):
-                        self.feed(TranscriptFinished(text, confidence))
+    def _recognised(self, event: SttEvent) -> None:
+        match event:
+            case Partial(text):
+                self.log.append("partial", transcript=text)
+                self.feed(TranscriptChanged(text))
+            case Final(text, confidence):
+                self.feed(TranscriptFinished(text, confidence))
+
+    def _deaf(self, error: ProviderError | None) -> None:
+        self._end(Outcome(errors.CONNECTION_FAILURE if error else errors.SERVER_FAILURE, error))
 
     # The end ---------------------------------------------------------------------------------------------
-
-    def _outcome(self, reason: str) -> Outcome:
-        """Why the machine ended the call; a reply's failure becomes one of the verb's reasons."""
-        if reason in (errors.NORMAL, errors.NO_RESPONSE):
-            return Outcome(reason)
-        error = self._reply.error if self._reply is not None else None
-        if error is not None:
-            return Outcome(errors.SERVER_ERROR, error)
-        return Outcome(errors.SERVER_FAILURE, ProviderError(self.vendors.llm.name, reason))
 
     def _end(self, outcome: Outcome) -> None:
         if self.outcome is None:
@@ -349,12 +313,6 @@ class Call:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
-
-
-def _error(error: ProviderError | None) -> dict[str, str] | None:
-    if error is None:
-        return None
-    return {"code": error.code, "message": error.message, "vendor": error.vendor}
 
 
 def _milliseconds(latency: Latency) -> dict[str, float | None]:

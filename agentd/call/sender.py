@@ -20,9 +20,11 @@ from turn.playout import Playhead
 FIRST = 0.16  # the first pre-buffer threshold: 1,280 samples at 8 kHz, as long at every higher rate …
 CHUNK = 0.08  # … and the later ones: 640 samples
 AHEAD = 0.25  # the most that waits on the far side
-STEP = 0.02  # messages are whole frames of the far side
+STEP = 0.02  # what ends a reply is whole frames of the far side
+ALIGN = 16  # bytes: 8 samples, as our rate may be 8 times the channel's; a rest of them would stay in the pre-buffer
 KILL_PAUSE = 0.08  # audio sent within 20 ms of killAudio may be wiped with the old; 50-100 ms are safe
 STALL = 0.1  # the TTS owes audio for so long: what is left below a chunk is sent as it is
+MARK_EARLY = 0.1  # a mark that comes this long before our own clock is due cannot be true
 MARK_DEADLINE = 0.5  # a mark later than this is not waited for
 MARKS = 3  # outstanding at most; with as many unanswered, marks are not to be had: the clock alone decides
 KEEP = 1.0  # seconds of sent audio that are kept to be replayed after a cut
@@ -152,9 +154,8 @@ class Sender:
             del self._marks[: self._marks.index(name) + 1]  # they come in order: older ones are lost
         if name != self._mark or event != "playout":
             return
-        if self._loop.time() < self.playhead.until - AHEAD:
-            self._mark = None  # fired too early to be true (jambonz-wire.md, marks, 5): the clock decides
-            self._pump()
+        if self._loop.time() < self.playhead.until - MARK_EARLY:
+            self._pump()  # fired too early to be true (jambonz-wire.md, marks, 5): the clock decides
             return
         self._played()
 
@@ -174,8 +175,9 @@ class Sender:
                 self._played()
                 return
             self._send_chunk(now)
-            if self._is_whole and not self._queue:
-                self._send_mark()
+        if self._is_whole and not self._queue and self._mark is None and due is not None:
+            self._send_mark()
+            due = self._due()
         self._set_timer(due)
 
     def _due(self) -> float | None:
@@ -191,18 +193,20 @@ class Sender:
         if not self._is_whole:
             return None
         # All is sent. The mark comes when the last sample was heard; without one, the clock decides.
-        waits = self._mark is not None and len(self._marks) < MARKS
+        waits = self._mark in self._marks and len(self._marks) < MARKS
         return self.playhead.until + (MARK_DEADLINE if waits else 0.0)
 
     def _send_chunk(self, now: float) -> None:
-        step = self._bytes(STEP)
+        step, chunk = self._bytes(STEP), self._bytes(CHUNK)
         room = self._bytes(AHEAD - self.playhead.ahead(now) + 1e-9)
-        size = min(len(self._queue), max(room - room % step, self._bytes(CHUNK)))
-        if size >= self._bytes(CHUNK) and (size < len(self._queue) or not self._is_whole):
-            size -= size % step  # padding belongs behind a reply, never into the middle of a word
+        size = min(len(self._queue), max(room - room % step, chunk))
+        padding = max(chunk - size, -size % step)
+        if size >= chunk and not (self._is_whole and size == len(self._queue)):
+            # Padding belongs behind a reply, never into the middle of a word.
+            size, padding = size - size % ALIGN, 0
         pcm = bytes(self._queue[:size])
         del self._queue[:size]
-        self._send(pcm, max(self._bytes(CHUNK) - size, -size % step), now)
+        self._send(pcm, padding, now)
         if len(self._queue) <= self._bytes(BACKLOG):
             self._room.set()
 

@@ -1,17 +1,21 @@
 """What an agent's configuration means for one call: the machine's settings, the vendors, the tools, the prompt."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agentd.call.history import History
 from agentd.call.tools import Offer, Toolbox
-from agentd.prebuilt import PREBUILT
+from agentd.errors import AgentdError
+from agentd.prebuilt import PREBUILT, Prebuilt
 from config.verb import Agent
 from providers import registry
 from providers.base import Llm, LlmSpec, Message, Stt, SttSpec, Tool, ToolCall, Tts, TtsSpec
 from providers.registry import Shared
 from turn.machine import Settings
+
+log = logging.getLogger("agentd.call.setup")
 
 Credentials = Callable[[str, str], Mapping[str, Any]]  # (vendor, label) → what the server has for it
 
@@ -101,7 +105,7 @@ def hints(agent: Agent) -> tuple[str, ...]:
     own = (*agent.stt.phrases(), *agent.vocabulary)
     if agent.stt.vendor != "local":
         return own
-    return own * 3 + tuple(said for name in agent.tools for said in PREBUILT[name].said)
+    return own * 3 + tuple(said for tool in prebuilt(agent) for said in tool.said)
 
 
 def history(agent: Agent) -> History:
@@ -114,12 +118,23 @@ def toolbox(agent: Agent, hang_up: Offer) -> Toolbox:
     the toolHook and MCP servers are not built yet.
     """
     built_in = [hang_up] if agent.hangup is not None else []
-    return Toolbox([*built_in, *(Offer(PREBUILT[name].tool, PREBUILT[name].execute) for name in agent.tools)])
+    return Toolbox([*built_in, *(Offer(made.tool, made.execute) for made in prebuilt(agent))])
+
+
+def prebuilt(agent: Agent) -> list[Prebuilt]:
+    """The pre-built tools that it names. The files' names were checked; those of a call's metadata stop no call."""
+    for name in agent.tools:
+        if name not in PREBUILT:
+            log.warning("tool ignored", extra={"why": f"expected one of {', '.join(PREBUILT)}; got {name!r}"})
+    return [PREBUILT[name] for name in agent.tools if name in PREBUILT]
 
 
 def _message(raw: Mapping[str, Any]) -> Message:
-    calls = tuple(
-        ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"])
-        for call in raw.get("tool_calls") or ()
-    )
+    try:
+        calls = tuple(
+            ToolCall(str(call["id"]), str(call["function"]["name"]), str(call["function"]["arguments"]))
+            for call in raw.get("tool_calls") or ()
+        )
+    except (KeyError, TypeError) as exc:
+        raise AgentdError("llmOptions.messages: expected tool_calls of {id, function: {name, arguments}}") from exc
     return Message(raw["role"], raw.get("content") or "", calls, raw.get("tool_call_id"))

@@ -4,20 +4,20 @@ The upgrade is accepted before anything else is done: jambonz waits 1.5 s for it
 """
 
 import asyncio
-import json
 import logging
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from agentd.call import setup
 from agentd.call.audio import Framer, inner_rate
-from agentd.call.call import Call, Outcome
+from agentd.call.call import Call
 from agentd.call.ear import Detector, Ear, webrtc_detector
+from agentd.call.outcome import Outcome
 from agentd.errors import DISCONNECTED, SERVER_FAILURE, AgentdError, CallRefused
-from agentd.jambonz import wire
+from agentd.jambonz import outbox, wire
+from agentd.jambonz.outbox import GONE, Outbox
 from agentd.ops.log import EventLog
 from agentd.ops.registry import LiveCalls
 from config.files import Config
@@ -31,13 +31,10 @@ from turn.speech import Segmenter
 log = logging.getLogger("agentd.listen")
 
 METADATA_WAIT = 5.0  # seconds for the first message
-OUTBOX_LIMIT = 10.0  # seconds of audio that a peer may leave unread before the call is given up
-SEND_WAIT = 30.0  # seconds for one message
 CLOSE_WAIT = 2.0  # seconds for the last messages and the close handshake
 SPEECH_STOP = 0.3  # seconds of quiet that end a stretch of speech
 NORMAL_CLOSE = (1000, "")
 FLOOD = 10.0  # seconds of audio beyond twice the time that has passed: no telephone speaks so fast
-GONE = (WebSocketDisconnect, OSError, RuntimeError)  # what sending into a closed socket may raise
 
 
 @dataclass(slots=True)
@@ -53,60 +50,6 @@ class Node:
     def began(self, agent: str, events: EventLog) -> None:
         for observer in self.observers:
             observer(agent, events)
-
-
-class Wire:
-    """The socket as the call sees it: sends never wait, they queue for :meth:`write`."""
-
-    def __init__(self, socket: WebSocket, rate: int) -> None:
-        self._socket = socket
-        self._outbox: deque[bytes | str] = deque()
-        self._size = 0  # bytes of audio in it
-        self._limit = int(OUTBOX_LIMIT * rate) * 2
-        self._wake = asyncio.Event()
-        self._is_closed = False
-        self.is_choked = asyncio.Event()  # the peer does not read
-
-    def send_audio(self, pcm: bytes) -> None:
-        self._size += len(pcm)
-        self._put(pcm)
-        if self._size > self._limit:
-            self.is_choked.set()
-
-    def send_json(self, message: dict[str, Any]) -> None:
-        self._put(json.dumps(message))
-
-    def close(self) -> None:
-        """Nothing more is sent after what is queued."""
-        self._is_closed = True
-        self._wake.set()
-
-    async def write(self) -> None:
-        """Send what is queued, in order, until :meth:`close`."""
-        while True:
-            while self._outbox:
-                item = self._outbox.popleft()
-                try:
-                    async with asyncio.timeout(SEND_WAIT):
-                        if isinstance(item, bytes):
-                            self._size -= len(item)
-                            await self._socket.send_bytes(item)
-                        else:
-                            await self._socket.send_text(item)
-                except TimeoutError:
-                    self.is_choked.set()
-                    return
-                except GONE:
-                    return  # the reader says so, too
-            if self._is_closed:
-                return
-            self._wake.clear()
-            await self._wake.wait()
-
-    def _put(self, item: bytes | str) -> None:
-        if not self._is_closed:
-            self._outbox.append(item)
-            self._wake.set()
 
 
 class Session:
@@ -168,7 +111,7 @@ class Session:
             raise CallRefused(f"expected the call's metadata as the first message, got {got} bytes of audio")
         return str(message["text"])
 
-    def _begin(self, name: str, info: wire.CallInfo) -> tuple[Call, Wire]:
+    def _begin(self, name: str, info: wire.CallInfo) -> tuple[Call, Outbox]:
         config = self._node.config
         if name not in config.agents:
             raise CallRefused(f"expected an agent of {', '.join(sorted(config.agents))}; got {name!r}")
@@ -176,7 +119,7 @@ class Session:
         for warning in warnings:
             log.warning("metadata ignored", extra={"agent": name, "call_sid": info.call_sid, "why": warning})
         rate = wire.playback_rate(self._socket.query_params.get("playback_rate"), info.rate)
-        port = Wire(self._socket, rate)
+        port = Outbox(self._socket, rate)
         self._bytes_a_second = info.rate * info.channels * 2
         inner = inner_rate(info.rate)
         self._call = call = Call(
@@ -199,7 +142,7 @@ class Session:
 
         return ear_for
 
-    async def _hold(self, call: Call, port: Wire) -> None:
+    async def _hold(self, call: Call, port: Outbox) -> None:
         """Run the call, read and write beside it, and end all three together."""
         reader = asyncio.create_task(self._read(call), name="listen-read")
         writer = asyncio.create_task(port.write(), name="listen-write")
@@ -210,8 +153,8 @@ class Session:
             if not self._is_gone and self._close == NORMAL_CLOSE:
                 # The listen verb ends and its actionHook runs: that is how a call moves on.
                 port.send_json({"type": "disconnect"})
-            port.close()
-            await asyncio.wait([writer], timeout=CLOSE_WAIT)
+                port.close()
+                await asyncio.wait([writer], timeout=CLOSE_WAIT)
         finally:
             tasks = (reader, writer, choked)
             for task in tasks:
@@ -258,9 +201,9 @@ class Session:
                 if self._strange == 1:  # once a call: who sends one sends many
                     log.warning("expected dtmf or a mark, got another text message", extra={"text": text[:200]})
 
-    async def _watch(self, port: Wire) -> None:
+    async def _watch(self, port: Outbox) -> None:
         await port.is_choked.wait()
-        log.warning("peer does not read", extra={"seconds": OUTBOX_LIMIT})
+        log.warning("peer does not read", extra={"seconds": outbox.LIMIT})
         self._give_up(1013, "our audio is not read", DISCONNECTED)
 
     def _log_end(self, outcome: Outcome) -> None:

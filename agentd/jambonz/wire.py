@@ -55,7 +55,7 @@ def metadata(text: str) -> CallInfo:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as exc:
-        raise CallRefused(f"expected the call's metadata as JSON, got text that is not ({_short(exc)})") from exc
+        raise CallRefused(f"expected the call's metadata as JSON, got text that is not: {_fault(exc)}") from exc
     if not isinstance(found, dict):
         raise CallRefused(f"expected the call's metadata as a JSON object, got {_kind(found)}")
     rate = _rate("sampleRate", found.get("sampleRate"), RATES)
@@ -106,6 +106,16 @@ def _short(value: object) -> str:
         return _kind(value)  # it may be nested too deep to be shown
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _fault(exc: Exception) -> str:
+    match exc:
+        case json.JSONDecodeError(msg=msg, pos=pos):
+            return f"{msg.lower()}, at character {pos}"
+        case RecursionError():
+            return "it is nested too deep"
+        case _:
+            return _short(exc)  # a number of more digits than Python reads
 
 
 def _kind(value: object) -> str:

@@ -1,0 +1,162 @@
+"""Deterministic simulation: a whole call from a seed. The real application, scripted vendors with faults, the strict
+media side, virtual time. The same seed gives the same event log, bit for bit.
+
+    python -m tests.simulation 1234            # replay one seed and print its log
+"""
+
+import json
+import random
+import sys
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from tests.jambonz import FakeJambonz, quiet, voice
+from tests.virtual_time import run
+from tests.whole_call import House, agent
+
+RATES = [(8000, 8000), (16000, 16000), (16000, 8000), (24000, 24000)]
+WORDS = ["yes", "no", "what time is it", "stop", "tell me a story please", "I would like to book a table", "uh huh"]
+ENDS_WITHIN = 60.0  # virtual seconds after the caller's last deed in which a call must have come to rest
+
+
+@dataclass(slots=True)
+class Result:
+    """What one seed gave."""
+
+    seed: int
+    log: list[dict[str, Any]]
+    problems: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        return "\n".join(json.dumps(entry, sort_keys=True) for entry in self.log)
+
+
+def simulate(seed: int) -> Result:
+    """One call. Its problems are what no call may show, whatever the vendors and the caller do."""
+    return run(_simulate(seed), limit=600)
+
+
+async def _simulate(seed: int) -> Result:
+    rng = random.Random(seed)
+    house = House(_agent(rng))
+    rate, playback = rng.choice(RATES)
+    result = Result(seed, [])
+    options: dict[str, Any] = {
+        "sample_rate": rate,
+        "playback_rate": playback,
+        "channel_rate": playback,
+        "frames_per_message": rng.choice([1, 1, 1, 3, 7]),
+        "odd_bytes": rng.random() < 0.2,
+        "record": False,
+    }
+    async with FakeJambonz(house.app, **options) as call:
+        for _ in range(rng.randint(1, 6)):
+            await _deed(call, rng)
+            if call.closed is not None:
+                break
+        if rng.random() < 0.7 and call.closed is None:
+            await call.play(rng.uniform(0, 15))
+        if call.closed is None and call.media.max_ahead > (0.25 + 0.16 + 0.04) * playback:
+            result.problems.append(f"{call.media.max_ahead} samples waited on the far side")
+        if call.media.false_marks or call.media.dropped_marks:
+            result.problems.append("a mark was false or dropped")
+        if rng.random() < 0.1:
+            call.drop()
+    result.log = house.logs[-1].entries
+    result.problems += _problems(result.log)
+    return result
+
+
+def _agent(rng: random.Random) -> Any:
+    def seconds(most: float) -> float:
+        return round(rng.choice([0.0, 0.01, rng.uniform(0, most)]), 3)
+
+    replies: list[Any] = []
+    for _ in range(rng.randint(1, 6)):
+        text = " ".join(
+            rng.choice(["Yes.", "That is so, I think.", "Let me see.", "One, two, three."]) for _ in range(3)
+        )
+        call = {"name": rng.choice(["datetime", "calculator", "hangup", "nobody"]), "arguments": {"expression": "1+1"}}
+        faults = [{"error": "llm-server-error"}, {"text": text, "error": "llm-timeout"}, {"hang": True}]
+        tools = [{"tools": [call], "text": rng.choice(["", "Let me look. "])}, {"tools": [call, call]}]
+        replies.append(rng.choice([text, text, text, text, "", *faults, *tools]))
+    finals: list[str | None] = [rng.choice([*WORDS, *WORDS, "", None]) for _ in range(12)]
+    return agent(
+        finals,
+        replies,
+        stt={"delay": seconds(2.0), "partials": rng.random() < 0.5},
+        llm={"first": seconds(2.0), "token": seconds(0.05)},
+        tts={
+            "first": seconds(0.5),
+            "character": 0.04,
+            "chunk": rng.choice([0.02, 0.1, 1.0]),
+            "words": rng.random() < 0.7,
+            **({"error": "tts-server-error"} if rng.random() < 0.05 else {}),
+        },
+        greeting=rng.choice([True, False, "Good morning."]),
+        bargeIn={
+            "enable": rng.random() < 0.9,
+            "minSpeechDuration": rng.choice([0.1, 0.5, 0.5, 1.0]),
+            "sticky": rng.random() < 0.3,
+        },
+        noResponseTimeout=rng.choice([0, 2, 12]),
+        noResponseMaxPrompts=rng.choice([0, 1]),
+        tools=["datetime", "calculator"],
+        hangup=True,
+    )
+
+
+async def _deed(call: Any, rng: random.Random) -> None:
+    """Something that a caller, or the line, does."""
+    spoken, rate = rng.choice([0.1, 0.3, 0.6, 1.2]), call.sample_rate
+    match rng.randrange(8):
+        case 0 | 1 | 2:
+            call.say(voice(spoken, rate))
+            await call.play(spoken + rng.uniform(0, 4))
+        case 3:
+            call.say(voice(spoken, rate) + quiet(0.2, rate) + voice(0.2, rate))
+            await call.play(rng.uniform(0.5, 3))
+        case 4:
+            await call.play(rng.uniform(0, 1))
+            call.say(voice(spoken, rate))
+            await call.play(rng.uniform(0, 0.7))
+        case 5:
+            call.dtmf("5")
+        case 6:
+            call.pause()
+            await call.play(rng.uniform(0, 5))
+            call.resume()
+        case _:
+            await call.play(rng.uniform(0, 6))
+
+
+def _problems(log: list[dict[str, Any]]) -> list[str]:
+    """Laws of the event log; each is a sentence."""
+    found = []
+    types = [entry["type"] for entry in log]
+    if types.count("call_ended") != 1 or types[-1] != "call_ended":
+        found.append("a call ends exactly once, and nothing comes after")
+    if any(later["at"] < earlier["at"] for earlier, later in pairwise(log)):
+        found.append("time does not run backwards")
+    turns = [entry["turn"] for entry in log if entry["type"] == "turn_end"]
+    if turns != sorted(set(turns)):
+        found.append("every turn ends once, in order")
+    failed = {entry["turn"] for entry in log if entry["type"] == "turn_failed"}
+    generated = " ".join(entry["response"] for entry in log if entry["type"] == "agent_response")
+    for entry in log:
+        if entry["type"] == "turn_end":
+            latency = entry["latency"]
+            parts = sum(v for k, v in latency.items() if k.endswith("_ms") and k != "total_ms")
+            if "total_ms" in latency and abs(parts - latency["total_ms"]) > 1:
+                found.append(f"the parts of turn {entry['turn']} add up to {parts}, not {latency['total_ms']}")
+            is_whole = not entry["interrupted"] and entry["turn"] not in failed
+            if is_whole and entry["response"] and entry["response"] not in generated:
+                found.append(f"what was heard in turn {entry['turn']} was never generated")
+    return found
+
+
+if __name__ == "__main__":
+    outcome = simulate(int(sys.argv[1]))
+    print(outcome.text())
+    print("\n".join(outcome.problems) or "no problem")

@@ -1,0 +1,135 @@
+"""One reply on its way, with vendors that misbehave in ways that a script cannot."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from agentd.call.history import Round
+from agentd.call.reply import Reply, Source
+from agentd.call.sender import Sender
+from providers.base import Audio, LlmEvent, Message, Prompt, ProviderError, Spoken, TextDelta, TtsEvent
+from tests import virtual_time
+from turn.events import AudioArrived, Event, ReplyBegan, ReplyFailed, ReplyGenerated, SynthesisBegan
+
+
+class Wordy:
+    """A model that says so many sentences at once."""
+
+    name = "wordy"
+
+    def __init__(self, sentences: int) -> None:
+        self.sentences = sentences
+        self.closed = False
+
+    async def reply(self, prompt: Prompt) -> AsyncIterator[LlmEvent]:
+        try:
+            for number in range(self.sentences):
+                yield TextDelta(f"Sentence {number} is here. ")
+        finally:
+            self.closed = True
+
+
+class Voice:
+    """20 ms a piece; fails, if at all, with what it is told to."""
+
+    def __init__(self, failure: Exception | None = None, *, hangs: bool = False) -> None:
+        self.failure, self.hangs = failure, hangs
+        self.closed = False
+
+    async def speak(self, text: AsyncIterator[str], rate: int) -> AsyncIterator[TtsEvent]:
+        said = 0
+        try:
+            async for piece in text:
+                if self.hangs:
+                    await asyncio.Event().wait()
+                yield Audio(bytes(rate // 50 * 2))
+                said += len(piece)
+                yield Spoken(said)
+                if self.failure is not None:
+                    raise self.failure
+        finally:
+            self.closed = True
+
+
+class Nowhere:
+    def send_audio(self, pcm: bytes) -> None: ...
+
+    def send_json(self, message: dict[str, Any]) -> None: ...
+
+
+async def no_tools(reply: Reply, round_: Round) -> None:
+    raise AssertionError("nobody asked for tools")
+
+
+def no_messages(rounds: list[Round], text: str) -> tuple[Message, ...]:
+    return ()
+
+
+def a_reply(llm: Wordy, tts: Voice, tell: Callable[[Event], None]) -> Reply:
+    return Reply(1, Source(llm, tts), Sender(8000, Nowhere(), lambda event: None), no_messages, no_tools, tell)
+
+
+def test_the_events_of_a_reply_come_in_order() -> None:
+    async def main() -> list[Event]:
+        told: list[Event] = []
+        await a_reply(Wordy(1), Voice(), told.append).run()
+        return told
+
+    assert virtual_time.run(main()) == [
+        ReplyBegan(1),
+        SynthesisBegan(1),
+        AudioArrived(1, 0.02),
+        ReplyGenerated(1, audible=True),
+    ]
+
+
+def test_a_model_that_is_far_ahead_waits_for_the_voice_and_cancelling_ends_both() -> None:
+    async def main() -> None:
+        llm, tts = Wordy(10_000), Voice(hangs=True)
+        reply = a_reply(llm, tts, lambda event: None)
+        task = asyncio.create_task(reply.run())
+        await asyncio.sleep(1)
+        assert len(reply.text) < 2_000
+        task.cancel()
+        await asyncio.wait([task])
+        assert (llm.closed, tts.closed) == (True, True)
+
+    virtual_time.run(main())
+
+
+def test_an_interrupted_model_stops_although_the_voice_is_far_behind() -> None:
+    async def main() -> None:
+        llm = Wordy(10_000)
+        reply = a_reply(llm, Voice(hangs=True), lambda event: None)
+        task = asyncio.create_task(reply.run())
+        await asyncio.sleep(1)
+        reply.stop_thinking()
+        await asyncio.sleep(1)
+        assert llm.closed
+        task.cancel()
+        await asyncio.wait([task])
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (ProviderError("voice", "tts-lost"), "tts-lost"),
+        (ExceptionGroup("of its own", [ExceptionGroup("tasks", [ProviderError("voice", "tts-lost")])]), "tts-lost"),
+        (ZeroDivisionError(), "server failure"),
+        (StopIteration(), "server failure"),
+    ],
+    ids=repr,
+)
+def test_whatever_a_voice_raises_is_a_failed_reply(failure: Exception, code: str) -> None:
+    async def main() -> list[Event]:
+        told: list[Event] = []
+        llm = Wordy(10_000)
+        await a_reply(llm, Voice(failure), told.append).run()
+        assert llm.closed
+        return told
+
+    assert virtual_time.run(main())[-1] == ReplyFailed(1, code)

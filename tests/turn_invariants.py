@@ -1,0 +1,358 @@
+"""What is true of every call, whatever happens in whatever order; and a walker that tries to make it false.
+
+:class:`Witness` stands between a test and a machine. It hands events and time in, checks each action that comes out
+against what it saw before, and knows these invariants, one method each:
+
+- ``one_reply_at_a_time``        never two replies at once, and never a number twice;
+- ``every_turn_ends_once``       each Generate's turn gets exactly one EndTurn, turns are numbered without a gap;
+- ``a_gate_is_only_moved``       Hold, Resume and Cut are for the current reply; Resume only behind Hold or Cut; Cut
+                                 only of what was heard;
+- ``the_end_is_the_end``         behind EndCall or CallEnded nothing is done, and no turn is open;
+- ``no_word_twice``              of the caller's words none is in two turns or remarks, or twice in one;
+- ``no_word_lost``               each word of a final is in a turn, in a remark, or still waits for its turn (documented
+                                 exceptions: a final that changes words that were answered already; what is said over a
+                                 goodbye; what has no turn yet when the call ends);
+- ``every_state_has_a_deadline`` but the two in which only the caller is awaited;
+- ``a_timer_does_something``     a tick before its time changes nothing; a due one moves the timer or the state;
+- ``all_calls_come_to_rest``     behind the last event, following only the timers, the call listens or has ended within
+                                 a minute (vendors failing), and never ticks without end.
+
+``python -m tests.turn_invariants SEED`` replays one walk and prints it.
+"""
+
+import random
+import sys
+from collections.abc import Iterator
+
+from turn.actions import Action, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Resume
+from turn.events import (
+    AudioArrived,
+    CallEnded,
+    CallStarted,
+    Event,
+    HangupRequested,
+    ReplyBegan,
+    ReplyEvent,
+    ReplyFailed,
+    ReplyGenerated,
+    ReplyHeard,
+    ReplyPlayed,
+    SpeechConfirmed,
+    SpeechStarted,
+    SpeechStopped,
+    SynthesisBegan,
+    ToolsCalled,
+    ToolsReturned,
+    TranscriptChanged,
+    TranscriptFinished,
+)
+from turn.machine import Settings, State, TurnMachine
+
+REST = 60.0  # seconds of silence in which every call comes to rest
+TICKS = 50  # more of them in a row would be a busy loop
+
+
+class Witness:
+    """``checks_words``: every word that is said is said once, as a recogniser without faults would have it."""
+
+    def __init__(self, settings: Settings, *, checks_words: bool = True) -> None:
+        self.machine = TurnMachine(settings)
+        self.trace: list[str] = []
+        self.reply: int | None = None  # generated, and neither discarded nor ended
+        self.turn: int | None = None
+        self.replies = 0
+        self.turns = 0
+        self.is_held = False
+        self.is_heard = False
+        self.is_over = False
+        self.audio = 0.0  # seconds of the current reply's
+        self.words: dict[str, str] = {}  # where each word of the caller went
+        self._checks_words = checks_words
+
+    # Hands -----------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        was_over = self.is_over
+        match event:
+            case ReplyHeard(reply) if reply == self.reply:
+                self.is_heard = True
+            case AudioArrived(reply, seconds) if reply == self.reply:
+                self.audio += seconds
+        is_excused = self.machine.state in (State.ENDING, State.ENDED)  # said over a goodbye
+        actions = self.machine.handle(event, now)
+        self.trace.append(f"{now:9.3f} {event} → {actions} {self.machine.state.name}")
+        self._performed(actions)
+        self.is_over = self.is_over or isinstance(event, CallEnded)
+        self.the_end_is_the_end(was_over, actions)
+        if isinstance(event, TranscriptFinished) and self._checks_words and not is_excused:
+            self.no_word_lost(event.text)
+        self.every_state_has_a_deadline()
+        return actions
+
+    def tick(self, now: float) -> list[Action]:
+        before = self._snapshot()
+        due = self.machine.timer_at()
+        actions = self.machine.tick(now)
+        self.trace.append(f"{now:9.3f} tick → {actions} {self.machine.state.name}")
+        self.a_timer_does_something(due, now, before, actions)
+        self._performed(actions)
+        self.every_state_has_a_deadline()
+        return actions
+
+    # Invariants ------------------------------------------------------------------------------------------
+
+    def one_reply_at_a_time(self, action: Generate) -> None:
+        assert self.reply is None, f"expected reply {self.reply} to be over, got {action}"
+        assert action.reply == self.replies + 1, action
+
+    def every_turn_ends_once(self, action: Generate | EndTurn) -> None:
+        if isinstance(action, Generate):
+            assert action.turn == (self.turn or self.turns + 1), (
+                f"expected turn {self.turn or self.turns + 1}: {action}"
+            )
+        else:
+            assert (action.turn, action.reply) == (self.turn, self.reply), f"not the open turn: {action}"
+
+    def a_gate_is_only_moved(self, action: Hold | Resume | Cut) -> None:
+        assert action.reply == self.reply, f"not the current reply {self.reply}: {action}"
+        match action:
+            case Hold():
+                assert not self.is_held, "held twice"
+            case Resume():
+                assert self.is_held, "resumed without a hold"
+            case Cut():
+                assert self.is_heard, "cut, and nothing was heard of it"
+
+    def the_end_is_the_end(self, was_over: bool, actions: list[Action]) -> None:
+        assert not (was_over and actions), f"after the end: {actions}"
+        if self.is_over:
+            assert self.turn is None and self.machine.state is State.ENDED
+            assert self.machine.timer_at() is None
+
+    def no_word_twice(self, place: str, transcript: str) -> None:
+        for word in transcript.split():
+            assert word not in self.words, f"{word} is in {self.words[word]} and in {place}"
+            self.words[word] = place
+
+    def no_word_lost(self, final: str) -> None:
+        turn = self.machine.turn
+        waiting = f"{self.machine.endpoint.transcript} {turn.transcript if turn else ''}".split()
+        for word in final.split():
+            assert word in self.words or word in waiting, f"{word} is lost"
+
+    def every_state_has_a_deadline(self) -> None:
+        machine = self.machine
+        assert machine.timer_at() is not None or machine.state in (State.LISTENING, State.ENDED), machine.state
+
+    def a_timer_does_something(self, due: float | None, now: float, before: object, actions: list[Action]) -> None:
+        if due is None or now < due:
+            assert (actions, self._snapshot()) == ([], before), "a tick before its time did something"
+        else:
+            assert self._snapshot() != before, f"a timer at {due} for nothing, in {self.machine.state}"
+
+    def all_calls_come_to_rest(self, now: float) -> None:
+        """Only the timers go on; the vendors fail at once from now on, but what was asked before gives no answer."""
+        start = now + self.audio
+        for _ in range(TICKS):
+            due = self.machine.timer_at()
+            if due is None or self.machine.state is State.LISTENING:
+                return
+            now = max(now, due)
+            assert now <= start + REST, f"still {self.machine.state.name} after {now - start:.1f} s"
+            for action in self.tick(now):
+                if isinstance(action, Generate):
+                    self.handle(ReplyFailed(action.reply), now)
+        raise AssertionError(f"{TICKS} ticks without rest")
+
+    # What was seen ---------------------------------------------------------------------------------------
+
+    def _performed(self, actions: list[Action]) -> None:
+        for action in actions:
+            assert not self.is_over, f"after the end: {action}"
+            match action:
+                case Generate():
+                    self.one_reply_at_a_time(action)
+                    self.every_turn_ends_once(action)
+                    self.reply, self.turn = action.reply, action.turn
+                    self.replies, self.turns = action.reply, action.turn
+                    self.is_held = self.is_heard = False
+                    self.audio = 0.0
+                case Discard(reply):
+                    assert reply == self.reply and not self.is_heard, action
+                    self.reply = None
+                case EndTurn():
+                    self.every_turn_ends_once(action)
+                    self.reply = self.turn = None
+                    self._place(f"turn {action.turn}", action.transcript)
+                case Hold() | Resume() | Cut():
+                    self.a_gate_is_only_moved(action)
+                    self.is_held = not isinstance(action, Resume)
+                case KeepRemark(transcript):
+                    assert transcript
+                    self._place("a remark", transcript)
+                case EndCall():
+                    self.is_over = True
+
+    def _place(self, place: str, transcript: str) -> None:
+        if self._checks_words:
+            self.no_word_twice(place, transcript)
+
+    def _snapshot(self) -> object:
+        machine = self.machine
+        return (machine.state, machine.turn and machine.turn.number, machine.timer_at(), machine.endpoint.transcript)
+
+
+class Recogniser:
+    """Words that never repeat, in the order that recognisers keep: partials grow, a final covers what they covered."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self._dice = dice
+        self._said = 0
+        self._segment: list[str] = []
+        self._final = ""
+        self._final_at = -1e9
+
+    def next(self, now: float, *, has_spoken: bool) -> TranscriptChanged | TranscriptFinished:
+        what = self._dice.random()
+        if what < 0.1 and self._final and not self._segment and not has_spoken and now < self._final_at + 4.0:
+            return TranscriptFinished(self._final)  # once more, and nothing was said since
+        if what < 0.15 and not self._segment:
+            return TranscriptFinished("")
+        if what < 0.2 and self._segment:
+            return TranscriptChanged(" ".join(self._segment[: self._dice.randrange(len(self._segment) + 1)]))
+        for _ in range(self._dice.randrange(3) if self._segment else 1):
+            self._said += 1
+            self._segment.append(f"w{self._said}")
+        text = " ".join(self._segment)
+        if what < 0.6:
+            return TranscriptChanged(text)
+        self._segment = []
+        self._final, self._final_at = text, now
+        return TranscriptFinished(text, 0.9)
+
+
+OF_THE_CALL: tuple[Event, ...] = (CallEnded(), HangupRequested("bye"), CallStarted())
+OF_THE_VOICE: tuple[Event, ...] = (
+    SpeechStarted(0.06),
+    SpeechStarted(0.06),
+    SpeechConfirmed(),
+    SpeechStopped(0.3),
+    SpeechStopped(0.3),
+)
+REPLY_EVENTS: tuple[type[ReplyEvent], ...] = (
+    ReplyBegan,
+    ToolsCalled,
+    ToolsReturned,
+    SynthesisBegan,
+    AudioArrived,
+    AudioArrived,
+    ReplyHeard,
+    ReplyHeard,
+    ReplyGenerated,
+    ReplyPlayed,
+    ReplyFailed,
+)
+NEXT: dict[type[ReplyEvent] | None, type[ReplyEvent]] = {
+    None: ReplyBegan,
+    ReplyBegan: SynthesisBegan,
+    SynthesisBegan: AudioArrived,
+    AudioArrived: ReplyHeard,
+    ReplyHeard: ReplyGenerated,
+    ReplyGenerated: ReplyPlayed,
+}
+
+
+def settings_of(dice: random.Random) -> Settings:
+    return Settings(
+        greeting=dice.random() < 0.7,
+        barge_in=dice.random() < 0.8,
+        sticky=dice.random() < 0.3,
+        no_response=dice.choice([0.0, 12.0]),
+        no_response_max=dice.choice([None, 0, 1, 2]),
+    )
+
+
+class Walk:
+    """One random call: plausible steps mostly, and in between events out of order, stale, of the future, twice."""
+
+    def __init__(self, seed: int, events: int = 100) -> None:
+        self._dice = random.Random(seed)
+        self._events = events
+        self.witness = Witness(settings_of(self._dice))
+        self._recogniser = Recogniser(self._dice)
+        self._now = 100.0
+        self._has_spoken = False  # since the last final
+        self._last: tuple[int, type[ReplyEvent] | None] = (0, None)
+
+    def run(self) -> int:
+        """The number of events. Raises AssertionError where an invariant is broken."""
+        witness, dice = self.witness, self._dice
+        count = 1
+        witness.handle(CallStarted(), self._now)
+        for event in self._stream():
+            count += 1
+            witness.handle(event, self._now)
+            if dice.random() < 0.03 and not isinstance(event, TranscriptFinished):
+                witness.handle(event, self._now)  # twice
+            if witness.is_over and dice.random() < 0.3:
+                break
+        witness.all_calls_come_to_rest(self._now)
+        return count
+
+    def _pass_time(self) -> None:
+        dice, machine = self._dice, self.witness.machine
+        due = machine.timer_at()
+        if due is not None and dice.random() < 0.15:
+            self._now = max(self._now, due)  # nothing happens until the timer
+        else:
+            self._now += dice.choice([0.0, 0.0, 0.02, 0.1, 0.3, 0.3, 1.0, 2.0])
+        if dice.random() < 0.1:
+            self.witness.tick(self._now)  # early, or twice
+        for _ in range(TICKS):
+            due = machine.timer_at()
+            if due is None or due > self._now or dice.random() < 0.05:  # a late timer
+                return
+            self.witness.tick(self._now)
+        raise AssertionError(f"{TICKS} ticks at the same time")
+
+    def _stream(self) -> Iterator[Event]:
+        dice = self._dice
+        for _ in range(self._events):
+            self._pass_time()
+            what = dice.random()
+            if what < 0.004:
+                yield dice.choice(OF_THE_CALL)
+            elif what < 0.3:
+                self._has_spoken = True
+                yield dice.choice(OF_THE_VOICE)
+            elif what < 0.5:
+                event = self._recogniser.next(self._now, has_spoken=self._has_spoken)
+                if isinstance(event, TranscriptFinished) and event.text:
+                    self._has_spoken = False
+                yield event
+            else:
+                yield self._of_a_reply()
+
+    def _of_a_reply(self) -> ReplyEvent:
+        dice, current = self._dice, self.witness.replies
+        if dice.random() < 0.6:
+            reply, last = self._last
+            kind = NEXT.get(last if reply == current else None, ReplyPlayed)
+            self._last = (current, kind)
+            reply = current
+        else:
+            kind = dice.choice(REPLY_EVENTS)
+            reply = max(current + dice.choice([-1, 0, 0, 0, 1]), 0)
+        if kind is AudioArrived:
+            return AudioArrived(reply, dice.choice([0.02, 0.5, 2.0]))
+        if kind is ReplyGenerated:
+            return ReplyGenerated(reply, audible=dice.random() < 0.8)
+        return kind(reply)  # type: ignore[call-arg]
+
+
+if __name__ == "__main__":
+    walk = Walk(int(sys.argv[1]))
+    try:
+        walk.run()
+    finally:
+        print("\n".join([repr(walk.witness.machine.settings), *walk.witness.trace]))

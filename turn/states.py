@@ -1,0 +1,62 @@
+"""Where a call stands, and what it is busy with.
+
+The call is in one of these states; in brackets what ends a state when nothing happens::
+
+                    SpeechStarted               SpeechStopped
+    LISTENING ───────────────────> HEARING ───────────────────> ENDPOINTING
+    (no response:        ^            ^  ^───── SpeechStarted ───────┘ │
+     the agent asks)     │            │   (voice without words)        │ (silence, or no final:
+        ^                │            │                                │  the turn is taken)
+        │ ReplyPlayed    │ no words   │ SpeechConfirmed                v
+        │                └────────────│──────────────────────────── THINKING
+        │                             │                (no answer)     │ AudioArrived
+        │                             │ before any audio               v
+        └─────────────────────────────│──────────────────────────── SPEAKING  (no end)
+                                      │                              │    ^
+                                    HELD <─────────── SpeechStarted ─┘    │ SpeechStopped: a cough
+                                      │  (no audio comes from the caller) ┘
+                      SpeechConfirmed │
+                                      v
+                                 INTERRUPTED ── SpeechStopped ──> ENDPOINTING ── no words ──> SPEAKING
+    ENDING: the agent said goodbye (it ends anyway). ENDED: nothing happens any more.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from turn.actions import Cause
+from turn.latency import TurnClock
+
+
+class State(enum.Enum):
+    """Where the call stands; the diagram above shows the ways between."""
+
+    LISTENING = enum.auto()
+    HEARING = enum.auto()
+    ENDPOINTING = enum.auto()
+    THINKING = enum.auto()
+    SPEAKING = enum.auto()
+    HELD = enum.auto()
+    INTERRUPTED = enum.auto()
+    ENDING = enum.auto()
+    ENDED = enum.auto()
+
+
+@dataclass(slots=True)
+class Turn:
+    """One caller utterance (or a greeting, or a no-response prompt) and the reply to it."""
+
+    number: int
+    reply: int
+    cause: Cause
+    transcript: str
+    confidence: float | None
+    clock: TurnClock
+    is_audible: bool = False  # audio of it was queued for the caller
+    is_cut: bool = False  # silenced by a confirmed barge-in whose words are still to come
+    error: str | None = None
+
+    @property
+    def is_heard(self) -> bool:
+        """Has the caller heard anything of the reply?"""
+        return self.clock.heard is not None
