@@ -11,21 +11,14 @@ from providers import registry
 
 # Keys of the verb that are read and checked, and do nothing yet: how to tell that an agent asks for one.
 NOT_BUILT: dict[str, Callable[[Agent], object]] = {
-    "turnDetection: krisp": lambda a: a.turn_detection.mode == "krisp",
-    "earlyGeneration": lambda a: a.early_generation.enable,
-    "bargeIn.strategy: interruptPrediction": lambda a: a.barge_in.strategy == "interruptPrediction",
     "toolHook": lambda a: a.tool_hook,
     "llmOptions.tools": lambda a: a.llm.llm_options.tools,
     "eventHook": lambda a: a.event_hook,
     "actionHook": lambda a: a.action_hook,
     "mcpServers": lambda a: a.mcp_servers,
     "noiseIsolation": lambda a: a.noise_isolation,
-    "speak: false": lambda a: not a.speak,
     "handoff": lambda a: a.handoff,
     "toolFiller": lambda a: a.tool_filler,
-    "autoLockLanguage": lambda a: a.auto_lock_language,
-    "languageConfig": lambda a: a.language_config,
-    "summarizeTurns": lambda a: a.summarize_turns,
     "fallbacks": lambda a: a.stt.fallback_vendor or a.tts.fallback_vendor or a.llm.fallback,
 }
 

@@ -68,7 +68,7 @@ async def warm(node: Node) -> None:
     """
     for name, agent in node.config.agents.items():
         try:
-            made = setup.vendors(agent, node.config.server.credential, node.shared, inner_rate(16000))
+            made = setup.vendors(agent, node.config.server, node.shared, inner_rate(16000))
             for vendor in (made.stt, made.llm, made.tts):
                 if start := getattr(vendor, "warm", None):
                     await start()

@@ -40,12 +40,15 @@ class BargeIn(Part):
 
 
 class Greeting(Part):
-    """``text`` is spoken word for word; without it the model greets; with ``enable: false`` the caller begins."""
+    """``text`` is spoken word for word; without it the model greets; with ``enable: false`` the caller begins.
+    ``interruptible: false`` lets nobody barge in on it (a legal notice).
+    """
 
     in_words = "true, false, text or an object"
 
     enable: bool = True
     text: str | None = None
+    interruptible: bool = True
 
     @staticmethod
     def read(value: Any) -> Any:

@@ -81,6 +81,19 @@ class Events(ServerPart):
     names: Literal["guide", "sdk", "both"] = "both"
 
 
+class SmartTurn(ServerPart):
+    """Where the weights of Smart Turn v3 lie (ONNX); without it they are looked for in an installed pipecat-ai."""
+
+    model_path: str | None = None
+
+
+class Turn(ServerPart):
+    """What the acoustic end of turn (`turnDetection: krisp`) runs on."""
+
+    engine: Literal["krisp", "smart-turn-v3", "rule"] | None = None
+    smart_turn: SmartTurn = SmartTurn()
+
+
 Names = dict[
     Annotated[str, Field(description="a name of letters, digits, - and _", pattern=r"^[A-Za-z0-9_-]+$")],
     Annotated[App, shorthand("url")],
@@ -96,6 +109,7 @@ class Server(ServerPart):
     apps: Names = Field(default_factory=dict)
     redis: Annotated[Redis, shorthand("url")] | None = None
     events: Events = Events()
+    turn: Turn = Turn()
     agents: Name = "agents"
 
     def credential(self, vendor: str, label: str = "") -> dict[str, Any]:

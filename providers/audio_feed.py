@@ -44,12 +44,16 @@ class AudioFeed:
         self._items.append(mark)
         self._wake()
 
+    def settle(self) -> None:
+        """What was read has become words: it need not be read again."""
+        self._read.clear()
+        self._read_size = 0
+
     def rewind(self) -> None:
         """What was read in the last ``replay`` seconds, marks included, is to be read again: its reader was lost."""
         self._items.extendleft(reversed(self._read))
         self._size += self._read_size
-        self._read.clear()
-        self._read_size = 0
+        self.settle()
         if self._size > self._limit:
             self._drop_oldest()
 

@@ -39,13 +39,32 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """Words that will not change any more. An empty text means: speech was heard, no words were found."""
+    """Words that will not change any more. An empty text means: speech was heard, no words were found.
+
+    ``speech_final``: the vendor's own endpointing says that the caller has paused; obeyed by `turnDetection: stt`.
+    ``end_of_turn``: its native turn detection says that the turn is over; always obeyed. ``language`` is BCP 47.
+    """
 
     text: str
     confidence: float | None = None
+    speech_final: bool = False
+    end_of_turn: bool = False
+    language: str | None = None
 
 
-SttEvent = Partial | Final
+@dataclass(frozen=True, slots=True)
+class Eager:
+    """The vendor's native turn detection: the turn has probably ended; ``text`` since the last :class:`Final`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The caller went on after an :class:`Eager`."""
+
+
+SttEvent = Partial | Final | Eager | Resumed
 
 
 class Stt(Protocol):

@@ -164,17 +164,18 @@ def test_what_a_voice_said_before_it_failed_is_heard_and_kept(words: bool) -> No
 
 
 @pytest.mark.parametrize("fault", [{"error": "stt-connection-lost", "retryable": True}, {"end": True}], ids=str)
-def test_a_lost_recogniser_is_dialled_again_and_the_call_goes_on(fault: dict[str, Any]) -> None:
-    house = House(agent([fault, "hello"], ["Yes."], noResponseTimeout=0))
+def test_a_lost_recogniser_is_dialled_again_and_hears_again_what_it_had_not_understood(fault: dict[str, Any]) -> None:
+    house = House(agent([fault, "hello", "and again"], ["Yes.", "No."], noResponseTimeout=0))
 
     async def main() -> None:
         async with house.call() as call:
             await say(call)
-            await call.play(2.0)
+            await call.until(lambda: responses(house) == ["Yes."])
             await house.turn(call)
 
     virtual_time.run(main())
-    assert responses(house) == ["Yes."]
+    assert [entry["transcript"] for entry in house.entries("user_transcript")] == ["hello", "and again"]
+    assert responses(house) == ["Yes.", "No."]
 
 
 def test_a_recogniser_that_refuses_ends_the_call() -> None:

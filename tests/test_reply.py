@@ -68,7 +68,9 @@ def no_messages(rounds: list[Round], text: str) -> tuple[Message, ...]:
 
 
 def a_reply(llm: Wordy, tts: Voice, tell: Callable[[Event], None]) -> Reply:
-    return Reply(1, Source(llm, tts), Sender(8000, Nowhere(), lambda event: None), no_messages, no_tools, tell)
+    reply = Reply(1, Source(llm, tts), Sender(8000, Nowhere(), lambda event: None), no_messages, no_tools, tell)
+    reply.release()
+    return reply
 
 
 def test_the_events_of_a_reply_come_in_order() -> None:

@@ -2,8 +2,13 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from turn.latency import Latency
+
+
+Preflighted = Literal["hit", "miss", "pending"]
+"""What became of a turn's speculation: released with words at hand, discarded, or released before its first word."""
 
 
 class Cause(Enum):
@@ -16,12 +21,26 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Prompt the model for a reply and play it. ``transcript`` is what the caller said, empty unless CALLER."""
+    """Prompt the model for a reply and play it. ``transcript`` is what the caller said, empty unless CALLER.
+
+    A ``speculative`` one is prompted before the turn has ended. Until its :class:`Release` it has no effect that
+    anyone could notice: no tool runs, no event is sent, nothing is heard, history is untouched.
+    """
 
     reply: int
     turn: int
     cause: Cause
     transcript: str = ""
+    speculative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The turn ended with the words that a speculative reply was prompted with: it is the answer."""
+
+    reply: int
+    turn: int
+    transcript: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +87,7 @@ class EndTurn:
     interrupted: bool
     error: str | None
     latency: Latency
+    preflight: Preflighted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +104,4 @@ class EndCall:
     reason: str
 
 
-Action = Generate | Discard | Hold | Resume | Cut | EndTurn | KeepRemark | EndCall
+Action = Generate | Release | Discard | Hold | Resume | Cut | EndTurn | KeepRemark | EndCall

@@ -10,12 +10,18 @@ class Settings:
     """
 
     greeting: bool = True
+    greeting_interruptible: bool = True
     barge_in: bool = True
+    tentative: bool = True  # speech holds the reply at once; else it plays until an interruption is predicted
+    early: bool = False  # earlyGeneration; a vendor's own eager signal is always taken
     sticky: bool = False
     no_response: float = 12.0
     no_response_max: int | None = None  # prompts in a row; None or 0: no limit
 
     silence: float = 0.5  # quiet after the last final word that ends a turn
+    early_silence: float = 0.2  # quiet behind words that do not change any more, before they are worth a speculation
+    early_signal: bool = False  # the acoustic mode gives the early signal, not the silence
+    speculations: int = 3  # a turn
     no_final: float = 1.5  # how long a final may be missing once the voice ended
     late_final: float = 5.0  # how long the words of a turn that was taken may come once more
     stuck_voice: float = 15.0  # voice without a new word: noise, or an STT that hears nothing

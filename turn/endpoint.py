@@ -23,6 +23,7 @@ class Endpoint:
     finished_at: float | None = None  # when the last final came
     changed_at: float = 0.0  # when the caller last gave a sign of life
     words: list[str] = field(default_factory=list)
+    judged: float | None = None  # what the acoustic mode makes of this pause, instead of ``silence``
     _is_detected: bool = False  # the words are of a voice that the detector heard
 
     @property
@@ -52,6 +53,7 @@ class Endpoint:
 
     def speech_started(self, now: float) -> None:
         self.stopped_at = None
+        self.judged = None
         self.changed_at = now
         self._is_detected = True
 
@@ -80,8 +82,18 @@ class Endpoint:
             return self.finished_at
         if self.is_final:
             assert self.finished_at is not None
-            return max(self.stopped_at + self.silence, self.finished_at)
-        return self.stopped_at + self.no_final
+            return max(self.stopped_at + self._pause, self.finished_at)
+        return self.stopped_at + max(self.no_final, self._pause)
+
+    def settled_at(self, quiet: float) -> float | None:
+        """When the words will have stood unchanged, and the caller been quiet, for ``quiet`` seconds."""
+        if self.stopped_at is None or not self.transcript:
+            return None
+        return max(self.stopped_at + quiet, self.changed_at if self.is_final else self.changed_at + quiet)
+
+    @property
+    def _pause(self) -> float:
+        return self.silence if self.judged is None else self.judged
 
     def reopen(self, transcript: str, confidence: float | None) -> None:
         """The caller goes on after the turn was taken but before anything of the answer was heard."""
@@ -95,6 +107,7 @@ class Endpoint:
         self.partial = ""
         self.confidence = None
         self.finished_at = None
+        self.judged = None
 
     def _words_came(self, now: float) -> None:
         if self.stopped_at is None:

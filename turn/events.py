@@ -132,7 +132,55 @@ class ReplyFailed:
     code: str = "server failure"
 
 
-CallerEvent = SpeechStarted | SpeechConfirmed | SpeechStopped | TranscriptChanged | TranscriptFinished
+@dataclass(frozen=True, slots=True)
+class EagerEndOfTurn:
+    """The vendor's eager signal: the caller has probably finished. ``transcript`` are the words since the last
+    :class:`TranscriptFinished`; they may still change.
+    """
+
+    transcript: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResumed:
+    """The caller went on after an :class:`EagerEndOfTurn`."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfTurn:
+    """The vendor's own end of turn. ``transcript`` are its last words, as in :class:`TranscriptFinished`."""
+
+    transcript: str
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PauseJudged:
+    """What the acoustic mode makes of the pause that the caller is in: the turn ends after ``silence`` seconds of it.
+    ``is_early``: it is likely enough to have ended that an early reply is worth its price.
+    """
+
+    silence: float
+    is_early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptionPredicted:
+    """The classifier takes what the caller is saying for an interruption (strategy `interruptPrediction`)."""
+
+
+CallerEvent = (
+    SpeechStarted
+    | SpeechConfirmed
+    | SpeechStopped
+    | TranscriptChanged
+    | TranscriptFinished
+    | EagerEndOfTurn
+    | TurnResumed
+    | EndOfTurn
+    | PauseJudged
+    | InterruptionPredicted
+)
 ReplyEvent = (
     ReplyBegan
     | ToolsCalled

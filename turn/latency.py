@@ -36,6 +36,7 @@ class TurnClock:
     synthesis: float | None = None
     audio: float | None = None
     heard: float | None = None
+    is_hit: bool = False  # a speculation's words were at hand when the turn ended: the model cost nothing
     _tools_since: float | None = None
     _tools: float = 0.0
 
@@ -83,7 +84,7 @@ class TurnClock:
         return Latency(
             stt=stt,
             eot=eot or None,
-            llm=None if llm is None else llm - (tool or 0.0),
+            llm=None if llm is None or self.is_hit else llm - (tool or 0.0),
             tool=tool or None,
             text=part(self.synthesis) or None,
             tts=part(self.audio),

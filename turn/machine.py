@@ -7,7 +7,7 @@
 The states and the ways between them are drawn in :mod:`turn.states`.
 """
 
-from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Resume
+from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Release, Resume
 from turn.deadlines import Deadlines, Settings
 from turn.endpoint import Endpoint
 from turn.events import (
@@ -15,8 +15,12 @@ from turn.events import (
     CallEnded,
     CallerEvent,
     CallStarted,
+    EagerEndOfTurn,
+    EndOfTurn,
     Event,
     HangupRequested,
+    InterruptionPredicted,
+    PauseJudged,
     ReplyBegan,
     ReplyEvent,
     ReplyFailed,
@@ -31,9 +35,11 @@ from turn.events import (
     ToolsReturned,
     TranscriptChanged,
     TranscriptFinished,
+    TurnResumed,
 )
 from turn.finals import Taken
 from turn.latency import TurnClock
+from turn.preflight import Preflight
 from turn.states import State, Turn
 
 __all__ = ["NORMAL", "Settings", "State", "Turn", "TurnMachine"]
@@ -52,6 +58,7 @@ class TurnMachine:
         self.endpoint = Endpoint(silence=settings.silence, no_final=settings.no_final)
         self._deadlines = Deadlines(settings)
         self._taken = Taken(settings.late_final)
+        self._preflight = Preflight(settings.speculations)
         self._turns = 0
         self._replies = 0
         self._played_at = 0.0  # when the agent last fell silent
@@ -64,7 +71,7 @@ class TurnMachine:
     def timer_at(self) -> float | None:
         """When :meth:`tick` is next due, or ``None``: then the caller, who can always speak or hang up, is awaited."""
         if self.state is State.ENDPOINTING:
-            return self.endpoint.due()
+            return min((at for at in (self.endpoint.due(), self._early_at()) if at is not None), default=None)
         if self.state in (State.HEARING, State.INTERRUPTED):
             return self.endpoint.changed_at + self.settings.stuck_voice
         return self._deadlines.at
@@ -83,7 +90,8 @@ class TurnMachine:
                 self.state = State.ENDPOINTING
                 return []
             case State.ENDPOINTING:
-                return self._end_of_turn(now)
+                over = self.endpoint.due()
+                return self._end_of_turn(now) if over is not None and now >= over else self._speculate("", now)
             case State.THINKING | State.SPEAKING:
                 assert self.turn is not None
                 self.turn.error = self.turn.error or "timeout"
@@ -109,14 +117,22 @@ class TurnMachine:
             case HangupRequested(reason):
                 return self._hang_up(reason, now)
             case (
-                SpeechStarted() | SpeechConfirmed() | SpeechStopped() | TranscriptChanged() | TranscriptFinished()
-            ) as heard:
-                return [] if self.state is State.ENDING else self._caller(heard, now)
-            case _:
+                ReplyBegan()
+                | ToolsCalled()
+                | ToolsReturned()
+                | SynthesisBegan()
+                | AudioArrived()
+                | ReplyHeard()
+                | ReplyGenerated()
+                | ReplyPlayed()
+                | ReplyFailed()
+            ) as told:
                 # The one place where late results die: a reply that was discarded or played is nobody's.
-                if self.turn is None or event.reply != self.turn.reply:
-                    return []
-                return self._agent(event, self.turn, now)
+                if self.turn is not None and told.reply == self.turn.reply:
+                    return self._agent(told, self.turn, now)
+                return self._speculation(told) if told.reply == self._preflight.reply else []
+            case _:
+                return [] if self.state is State.ENDING else self._caller(event, now)
 
     # The caller ------------------------------------------------------------------------------------------
 
@@ -143,6 +159,17 @@ class TurnMachine:
                 return []
             case TranscriptFinished(text, confidence):
                 return self._finished(text, confidence, now)
+            case EagerEndOfTurn(text):
+                return self._speculate(text, now)
+            case TurnResumed():
+                return self._miss()
+            case EndOfTurn(text, confidence):
+                return self._vendor_ended(text, confidence, now)
+            case PauseJudged(silence, is_early):
+                return self._judged(silence, now, is_early=is_early)
+            case InterruptionPredicted():
+                predicted = self.state is State.SPEAKING and not self.settings.tentative
+                return self._confirm(now) if predicted else []
 
     def _speech_started(self, now: float) -> list[Action]:
         self.endpoint.speech_started(now)
@@ -152,13 +179,18 @@ class TurnMachine:
                 self.state = State.HEARING
             case State.ENDPOINTING:
                 self.state = State.INTERRUPTED if self.turn is not None else State.HEARING
-            case State.THINKING | State.SPEAKING if self.settings.barge_in and self.turn is not None:
-                self.state = State.HELD
-                self._deadlines.held(now)
-                return [Hold(self.turn.reply)]
+            case State.THINKING | State.SPEAKING if self.turn is not None and self._may_interrupt(self.turn):
+                # Where interruptions are predicted nothing pauses tentatively, once there is something to hear.
+                if self.settings.tentative or not self.turn.is_heard:
+                    self.state = State.HELD
+                    self._deadlines.held(now)
+                    return [Hold(self.turn.reply)]
             case _:
                 pass
         return []
+
+    def _may_interrupt(self, turn: Turn) -> bool:
+        return self.settings.barge_in and (self.settings.greeting_interruptible or turn.cause is not Cause.GREETING)
 
     def _finished(self, text: str, confidence: float | None, now: float) -> list[Action]:
         taken, turn = self._taken, self.turn
@@ -177,7 +209,7 @@ class TurnMachine:
             case State.LISTENING, _:
                 # A quiet caller whom our detector did not hear, or words that came late: the STT is believed.
                 self.state = State.ENDPOINTING
-            case State.THINKING | State.SPEAKING, Turn() if self.settings.barge_in:
+            case State.THINKING | State.SPEAKING, Turn() if self._may_interrupt(turn):
                 # Before anything was heard, more words belong to the same turn. Answer them together.
                 return [self._remark(now)] if turn.is_heard else self._reprompt(turn, now)
             case _:
@@ -206,6 +238,21 @@ class TurnMachine:
 
     # The end of the caller's turn ------------------------------------------------------------------------
 
+    def _vendor_ended(self, text: str, confidence: float | None, now: float) -> list[Action]:
+        """The vendor's own end of turn is believed, also while our detector still hears a voice."""
+        actions = self._finished(text, confidence, now)
+        if self.state not in (State.HEARING, State.ENDPOINTING, State.INTERRUPTED) or not self.endpoint.transcript:
+            return actions
+        if self.endpoint.is_voiced:
+            self.endpoint.speech_stopped(now)
+        return actions + self._end_of_turn(now)
+
+    def _judged(self, silence: float, now: float, *, is_early: bool) -> list[Action]:
+        if self.state is not State.ENDPOINTING:
+            return []  # the caller has gone on
+        self.endpoint.judged = silence
+        return self._speculate("", now) if is_early and self.settings.early else []
+
     def _end_of_turn(self, now: float) -> list[Action]:
         turn, endpoint = self.turn, self.endpoint
         transcript, confidence = endpoint.transcript, endpoint.confidence
@@ -226,7 +273,28 @@ class TurnMachine:
         clock = self._caller_clock(now)
         self._take(now)
         endpoint.clear()
-        return ended + self._prompt(Cause.CALLER, transcript, confidence, clock, now)
+        return ended + self._answer(transcript, confidence, clock, now)
+
+    def _answer(self, transcript: str, confidence: float | None, clock: TurnClock, now: float) -> list[Action]:
+        """By the speculation when it was prompted with these words, else by a new prompt."""
+        preflight = self._preflight
+        had_words, reply = preflight.has_words, preflight.settle(transcript)
+        if reply is None:
+            was_tried = preflight.was_tried
+            missed = self._miss()
+            preflight.turn_ended()
+            actions = missed + self._prompt(Cause.CALLER, transcript, confidence, clock, now)
+            assert self.turn is not None
+            self.turn.preflight = "miss" if was_tried else None
+            return actions
+        preflight.turn_ended()
+        self._turns += 1
+        self.turn = Turn(self._turns, reply, Cause.CALLER, transcript, confidence, clock)
+        self.turn.preflight = "hit" if had_words else "pending"
+        clock.is_hit = had_words
+        self.state = State.THINKING
+        self._deadlines.thinking(now)
+        return [Release(reply, self._turns, transcript)]
 
     def _caller_clock(self, now: float) -> TurnClock:
         """What the caller said over the agent's last words was waiting for them to end, not for us."""
@@ -272,12 +340,53 @@ class TurnMachine:
         self._silences += 1
         return self._prompt(Cause.NO_RESPONSE, "", None, TurnClock(taken=now), now)
 
+    # Early generation ------------------------------------------------------------------------------------
+
+    def _early_at(self) -> float | None:
+        """When the words so far have stood long enough to be worth a speculation."""
+        wanted = self.settings.early and not self.settings.early_signal and self._may_speculate("")
+        return self.endpoint.settled_at(self.settings.early_silence) if wanted else None
+
+    def _may_speculate(self, rest: str) -> bool:
+        # Beside a reply that may yet be played only when that one was cut: one of them will be thrown away.
+        is_free = self.turn is None or (self.turn.is_cut and self.state is not State.SPEAKING)
+        return is_free and self._preflight.may_begin(self._words_with(rest))
+
+    def _words_with(self, rest: str) -> str:
+        return " ".join([*self.endpoint.words, rest]) if rest else self.endpoint.transcript
+
+    def _speculate(self, rest: str, now: float) -> list[Action]:
+        """``rest``: what the vendor's eager signal says, else the words so far."""
+        if self.state not in (State.HEARING, State.ENDPOINTING, State.INTERRUPTED) or not self._may_speculate(rest):
+            return []
+        words = self._words_with(rest)
+        missed = self._miss()
+        self._replies += 1
+        self._preflight.begin(self._replies, words)
+        return [*missed, Generate(self._replies, self._turns + 1, Cause.CALLER, words, speculative=True)]
+
+    def _miss(self) -> list[Action]:
+        reply = self._preflight.discard()
+        return [] if reply is None else [Discard(reply)]
+
+    def _speculation(self, event: ReplyEvent) -> list[Action]:
+        """Nobody but the budget hears of it before it is released; a failure only means that there is none."""
+        match event:
+            case ReplyBegan():
+                self._preflight.has_words = True
+            case ReplyFailed(reply):
+                self._preflight.fail()
+                return [Discard(reply)]
+            case _:
+                pass
+        return []
+
     # Barge-in --------------------------------------------------------------------------------------------
 
     def _confirm(self, now: float) -> list[Action]:
         """The caller means it. Mostly the reply is held; if that lasted too long, it plays again."""
         turn = self.turn
-        if turn is None or not self.settings.barge_in:
+        if turn is None or not self._may_interrupt(turn):
             return []
         held: list[Action] = []
         if self.state in (State.THINKING, State.SPEAKING):
@@ -407,6 +516,7 @@ class TurnMachine:
                 interrupted=interrupted,
                 error=turn.error,
                 latency=turn.clock.latency(),
+                preflight=turn.preflight,
             )
         ]
 
@@ -432,4 +542,5 @@ class TurnMachine:
     def _close(self, now: float) -> list[Action]:
         self.state = State.ENDED
         self._deadlines.at = None
-        return [] if self.turn is None else self._end_turn(self.turn, now, interrupted=True)
+        missed = self._miss()
+        return missed if self.turn is None else missed + self._end_turn(self.turn, now, interrupted=True)

@@ -24,7 +24,7 @@ The call is in one of these states; in brackets what ends a state when nothing h
 import enum
 from dataclasses import dataclass
 
-from turn.actions import Cause
+from turn.actions import Cause, Preflighted
 from turn.latency import TurnClock
 
 
@@ -55,6 +55,7 @@ class Turn:
     is_audible: bool = False  # audio of it was queued for the caller
     is_cut: bool = False  # silenced by a confirmed barge-in whose words are still to come
     error: str | None = None
+    preflight: Preflighted | None = None
 
     @property
     def is_heard(self) -> bool:

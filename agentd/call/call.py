@@ -4,14 +4,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from agentd import errors
-from agentd.call import setup
+from agentd.call import setup, summary
 from agentd.call.ear import Ear
-from agentd.call.history import Round
+from agentd.call.history import Round, turn_messages
 from agentd.call.outcome import Outcome, decided
+from agentd.call.pause import PauseJudge
 from agentd.call.recogniser import recognise
 from agentd.call.reply import Reply, Source
 from agentd.call.sender import MediaPort, Sender
@@ -19,22 +20,28 @@ from agentd.call.tools import Offer
 from agentd.ops.log import EventLog
 from config import payloads
 from config.verb import Agent
+from providers.acoustic.prosody import Hearing
 from providers.audio_feed import AudioFeed
-from providers.base import Final, Message, Partial, ProviderError, SttEvent, ToolCall
-from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Resume
+from providers.base import Eager, Final, Message, Partial, ProviderError, Resumed, SttEvent, ToolCall
+from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Release, Resume
 from turn.events import (
     CallEnded,
     CallStarted,
+    EagerEndOfTurn,
+    EndOfTurn,
     Event,
     HangupRequested,
     ReplyGenerated,
+    SpeechStarted,
+    SpeechStopped,
     ToolsCalled,
     ToolsReturned,
     TranscriptChanged,
     TranscriptFinished,
+    TurnResumed,
 )
 from turn.latency import Latency
-from turn.machine import State, TurnMachine
+from turn.machine import TurnMachine
 
 log = logging.getLogger("agentd.call")
 
@@ -69,12 +76,14 @@ class Call:
         self.history = setup.history(agent)
         self.toolbox = setup.toolbox(agent, Offer(setup.HANGUP, self._hang_up_tool))
         self.machine = TurnMachine(setup.settings(agent))
+        self.turn_detection = "stt"
         self.sender = Sender(playback_rate, port, self.feed)
         self.outcome: Outcome | None = None
         self._port = port
         self._names = event_names
         self._audio = AudioFeed(rate)
-        self._ear = ear_for(self._audio, self.feed)
+        self._ear = ear_for(self._audio, self._heard)
+        self._pause = self._pause_judge(rate) if setup.is_acoustic(agent) else None
         self._inbox: deque[Event] = deque()
         self._is_busy = False
         self._timer: asyncio.TimerHandle | None = None
@@ -82,6 +91,11 @@ class Call:
         self._running: set[asyncio.Task[None]] = set()
         self._reply: Reply | None = None  # the one that the machine is busy with
         self._reply_task: asyncio.Task[None] | None = None
+        self._speculation: Reply | None = None  # beside it, until it is released or discarded
+        self._speculation_task: asyncio.Task[None] | None = None
+        self._tokens = 0  # that were at hand when the turn's speculation was released
+        self._language = ""  # that the caller was heard to speak
+        self._summary: asyncio.Task[None] | None = None
         self._turn = 0  # the one that the machine is busy with; of it:
         self._rounds: list[Round] = []
         self._tool_rtts: list[dict[str, Any]] = []
@@ -170,6 +184,10 @@ class Call:
         match action:
             case Generate():
                 self._generate(action)
+            case Release():
+                self._release(action)
+            case Discard(reply) if self._speculation is not None and reply == self._speculation.number:
+                self._drop_speculation()
             case Discard(reply):
                 self._cancel_reply()
                 self.sender.drop(reply)
@@ -183,8 +201,7 @@ class Call:
                 self.sender.cut()
                 if self._reply is not None:
                     self._reply.stop_thinking()
-                if self.machine.state is not State.ENDED:  # who hangs up interrupts nobody
-                    self.log.add(payloads.user_interruption())
+                self.log.add(payloads.user_interruption())
             case EndTurn():
                 self._end_turn(action)
             case KeepRemark(transcript):
@@ -197,23 +214,63 @@ class Call:
     # Replies ---------------------------------------------------------------------------------------------
 
     def _generate(self, action: Generate) -> None:
-        if action.cause is Cause.CALLER:
-            self.log.add(payloads.user_transcript(action.transcript))
-        fixed = self.agent.greeting.text if action.cause is Cause.GREETING else None
-        source = Source(self.vendors.llm, self.vendors.tts, self.toolbox.tools, fixed or "")
-        if action.turn != self._turn:
-            self._turn, self._rounds, self._tool_rtts = action.turn, [], []
+        if action.speculative:
+            self._speculation = reply = self._reply_to(action, rounds=[])
+            self._speculation_task = self._spawn(reply.run(), f"speculation-{action.reply}")
+            return
+        self._turn_taken(action.cause, action.turn, action.transcript)
+        # A tool that ran stays run, although the caller said more and the answer to it was discarded unheard.
+        self._rounds = [Round(0, earlier.calls, earlier.results) for earlier in self._rounds]
+        self._reply = reply = self._reply_to(action, self._rounds)
+        reply.release()
+        self._reply_task = self._spawn(reply.run(), f"reply-{action.reply}")
+
+    def _reply_to(self, action: Generate, rounds: list[Round]) -> Reply:
+        agent = self.agent
+        source = Source(
+            self.vendors.llm,
+            self.vendors.tts,
+            self.toolbox.tools,
+            fixed=(agent.greeting.text or "") if action.cause is Cause.GREETING else "",
+            is_spoken=agent.speak,
+            is_cleaned=agent.speech_cleanup,
+            speaks_early=agent.early_generation.speech,
+        )
 
         def messages(rounds: list[Round], text: str) -> tuple[Message, ...]:
-            return self.history.prompt(action.transcript, rounds, text, CUES[action.cause])
+            # A speculation may be prompted before the turn that the caller has just interrupted is in history.
+            before = self._unfinished() if action.turn != self._turn else []
+            return self.history.prompt(action.transcript, rounds, text, CUES[action.cause], before)
 
-        # A tool that ran stays run, although the caller said more and the answer to it was discarded unheard.
-        rounds = [Round(0, earlier.calls, earlier.results) for earlier in self._rounds]
-        self._rounds = rounds
-        self._reply = reply = Reply(
-            action.reply, source, self.sender, messages, self._run_tools, self._told, rounds=rounds
-        )
-        self._reply_task = self._spawn(reply.run(), f"reply-{action.reply}")
+        return Reply(action.reply, source, self.sender, messages, self._run_tools, self._told, rounds=rounds)
+
+    def _unfinished(self) -> list[Message]:
+        turn = self.machine.turn
+        if turn is None or self._reply is None or self._reply.number != turn.reply:
+            return []
+        return turn_messages(turn.transcript, self._reply.heard()[1], self._reply.rounds)
+
+    def _release(self, action: Release) -> None:
+        reply, self._speculation = self._speculation, None
+        assert reply is not None and reply.number == action.reply, "only the running speculation is released"
+        self._turn_taken(Cause.CALLER, action.turn, action.transcript)
+        self._reply, self._rounds, self._tokens = reply, reply.rounds, reply.deltas
+        self._reply_task, self._speculation_task = self._speculation_task, None
+        reply.release()
+
+    def _drop_speculation(self) -> None:
+        self._speculation = None
+        if self._speculation_task is not None:
+            self._speculation_task.cancel()
+            self._speculation_task = None
+
+    def _turn_taken(self, cause: Cause, turn: int, transcript: str) -> None:
+        if cause is Cause.CALLER:
+            self.log.add(payloads.user_transcript(transcript))
+            if self._pause is not None:
+                self._pause.turn_taken()
+        if turn != self._turn:
+            self._turn, self._rounds, self._tool_rtts, self._tokens = turn, [], [], 0
 
     def _told(self, event: Event) -> None:
         reply = self._reply
@@ -230,25 +287,42 @@ class Call:
     def _end_turn(self, action: EndTurn) -> None:
         self._cancel_reply()
         reply, rtts = self._reply, self._tool_rtts
-        heard, rounds = "", list[Round]()
+        heard, raw, rounds = "", "", list[Round]()
         if reply is not None and reply.number == action.reply:
-            heard = reply.ledger.heard_text(self.sender.heard(action.reply))
+            heard, raw = reply.heard()
             rounds = reply.rounds
         self.sender.drop(action.reply)
         self.sender.forget(action.reply)
-        self.history.commit(action.transcript, heard, rounds)
+        self.history.commit(action.transcript, raw, rounds)
         payload = payloads.turn_end(
             transcript=action.transcript,
             confidence=action.confidence,
             response=heard,
             interrupted=action.interrupted,
             latency=_milliseconds(action.latency),
+            preflight={"result": action.preflight, "tokens": self._tokens} if action.preflight else None,
             tool_calls=rtts,
             names=self._names,
         )
-        self.log.add({**payload, "turn": action.turn, "cause": action.cause.value, "llm": self.vendors.llm.name})
+        more = {"turn": action.turn, "cause": action.cause.value, "llm": self.vendors.llm.name}
+        self.log.add({**payload, **more, "turn_detection": self.turn_detection})
         if action.error is not None:
             self.log.append("turn_failed", turn=action.turn, code=action.error)
+        self._summarize(action.turn)
+
+    def _summarize(self, turn: int) -> None:
+        every = self.agent.summarize_turns
+        if self._summary is not None or self._over.is_set() or not summary.is_due(self.history, every):
+            return
+
+        async def run() -> None:
+            try:
+                if fields := await summary.summarize(self.history, self.vendors.llm, every):
+                    self.log.append("history_summarized", turn=turn, **fields)
+            finally:
+                self._summary = None
+
+        self._summary = self._spawn(run(), "summary")
 
     # Tools -----------------------------------------------------------------------------------------------
 
@@ -286,7 +360,51 @@ class Call:
                 self.log.append("partial", transcript=text)
                 self.feed(TranscriptChanged(text))
             case Final(text, confidence):
-                self.feed(TranscriptFinished(text, confidence))
+                self._language_heard(event.language)
+                believed = event.end_of_turn or (event.speech_final and self._pause is None)
+                ended = EndOfTurn if believed else TranscriptFinished
+                self.feed(ended(text, confidence))
+            case Eager(text):
+                self.feed(EagerEndOfTurn(text))
+            case Resumed():
+                self.feed(TurnResumed())
+        if self._pause is not None:
+            self._pause.words_changed()
+
+    def _heard(self, event: Event) -> None:
+        """What the ear tells."""
+        if self._pause is not None and isinstance(event, SpeechStarted):
+            self._pause.speech_started()
+        self.feed(event)
+        if self._pause is not None and isinstance(event, SpeechStopped):
+            self._pause.speech_stopped()
+
+    def _pause_judge(self, rate: int) -> PauseJudge:
+        judge = PauseJudge(
+            self.vendors.judge,
+            Hearing(rate),
+            lambda: self.machine.endpoint.transcript,
+            self.feed,
+            self._spawn,
+            threshold=self.agent.turn_detection.threshold,
+            language=self.agent.stt.language or "en-US",
+        )
+        self._ear.listeners.append(lambda frame, voiced: judge.hear(frame))
+        self.turn_detection = judge.name
+        return judge
+
+    def _language_heard(self, language: str | None) -> None:
+        """The verb's `autoLockLanguage`: the voice follows the caller's language; ``true`` the first one only."""
+        lock = self.agent.auto_lock_language
+        if not language or not lock or language == self._language or (lock is True and self._language):
+            return
+        self._language = language
+        try:
+            self.vendors = replace(self.vendors, tts=self.vendors.voice_for(language))
+        except (ProviderError, LookupError, ImportError) as exc:
+            log.warning("the voice stays: there is none for this language", extra={"why": str(exc)})
+        else:
+            self.log.append("language", language=language)
 
     def _deaf(self, error: ProviderError | None) -> None:
         self._end(Outcome(errors.CONNECTION_FAILURE if error else errors.SERVER_FAILURE, error))

@@ -41,13 +41,17 @@ class Ear:
         self._feed = feed
         self._tell = tell
         self.frames = 0
+        self.listeners: list[Callable[[bytes, bool], None]] = []  # called with every frame, and whether it is voiced
 
     def hear(self, data: bytes) -> None:
         """Audio as the wire gives it, any length."""
         for frame in self._framer.push(data):
             self.frames += 1
             self._feed.push(frame)
-            for event in self._segmenter.push(self._is_voiced(frame)):
+            voiced = self._is_voiced(frame)
+            for listener in self.listeners:
+                listener(frame, voiced)
+            for event in self._segmenter.push(voiced):
                 if isinstance(event, SpeechStarted):
                     self._feed.mark(Mark.SPEECH_STARTED)
                 elif isinstance(event, SpeechStopped):

@@ -4,6 +4,7 @@ Invariant: no tool call without its result directly behind it, whatever was inte
 history that breaks it with 400, for the rest of the call).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from providers.base import Message, ToolCall
@@ -25,33 +26,61 @@ class History:
 
     def __init__(self, system: str, messages: tuple[Message, ...] = ()) -> None:
         self.system = system
+        self.summary = ""  # of what was dropped
         self.messages: list[Message] = list(messages)
+        self._turns: list[int] = []  # where each turn begins in them
 
-    def prompt(self, said: str, rounds: list[Round], text: str, cue: str = "") -> tuple[Message, ...]:
+    def prompt(
+        self, said: str, rounds: list[Round], text: str, cue: str = "", before: Sequence[Message] = ()
+    ) -> tuple[Message, ...]:
         """Everything so far, then the caller's words, then this answer's own tool rounds. ``cue`` is a system
-        message for this prompt only.
+        message for this prompt only; ``before`` is a turn that is not over yet.
         """
-        system = [Message("system", self.system)] if self.system else []
+        system = [Message("system", self._instructions())] if self._instructions() else []
         cued = [Message("system", cue)] if cue else []
-        return (*system, *self.messages, *_caller(said), *cued, *_rounds(rounds, text))
+        return (*system, *self.messages, *before, *_caller(said), *cued, *_rounds(rounds, text))
 
     def commit(self, said: str, text: str, rounds: list[Round]) -> None:
         """A turn is over; ``text`` is what was heard of the answer."""
-        self.messages += _caller(said)
-        self.messages += _rounds(rounds, text)
-        rest = text[rounds[-1].text_end :] if rounds else text
-        if rest.strip():
-            self.messages.append(Message("assistant", rest.strip()))
+        self._turns.append(len(self.messages))
+        self.messages += turn_messages(said, text, rounds)
 
     def remark(self, said: str) -> None:
         """The caller said something in passing."""
         self.messages += _caller(said)
+
+    def older(self, turns: int) -> list[Message]:
+        """What lies before the last so many turns. It ends where a turn begins, so no tool call loses its result."""
+        return self.messages[: self._turns[-turns]] if len(self._turns) >= turns else []
+
+    @property
+    def turns(self) -> int:
+        """How many are kept in full."""
+        return len(self._turns)
+
+    def summarized(self, messages: int, summary: str) -> None:
+        """The first so many messages are dropped for their summary (with that of those before them)."""
+        self.summary = summary
+        del self.messages[:messages]
+        self._turns = [at - messages for at in self._turns if at >= messages]
+
+    def _instructions(self) -> str:
+        if not self.summary:
+            return self.system
+        return f"{self.system}\n\n# Conversation context\n\n{self.summary}".strip()
 
     def result_came(self, call_id: str, result: str) -> None:
         """The result of a tool call whose turn is over."""
         for at, message in enumerate(self.messages):
             if message.tool_call_id == call_id and message.content == NOT_YET:
                 self.messages[at] = Message("tool", result, tool_call_id=call_id)
+
+
+def turn_messages(said: str, text: str, rounds: list[Round]) -> list[Message]:
+    """A whole turn: the caller's words, the tool rounds, the answer."""
+    rest = (text[rounds[-1].text_end :] if rounds else text).strip()
+    answer = [Message("assistant", rest)] if rest else []
+    return [*_caller(said), *_rounds(rounds, text), *answer]
 
 
 def _caller(said: str) -> list[Message]:

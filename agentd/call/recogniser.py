@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from providers.audio_feed import AudioFeed
-from providers.base import ProviderError, Stt, SttEvent
+from providers.base import Final, ProviderError, Stt, SttEvent
 
 log = logging.getLogger("agentd.call.recogniser")
 
@@ -30,6 +30,8 @@ async def recognise(
             async with aclosing(stt.listen(audio)) as events:  # type: ignore[type-var]
                 async for event in events:
                     tries = 0
+                    if isinstance(event, Final):
+                        audio.settle()
                     tell(event)
             if is_over():
                 return
@@ -41,6 +43,7 @@ async def recognise(
                 give_up(exc)
                 return
             await asyncio.sleep(RECONNECTS[tries])
+            audio.rewind()  # what it heard since its last final would be lost
             tries += 1
         except Exception:
             log.exception("stt crashed")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from agentd.call.history import Round
 from agentd.call.sender import Sender
 from providers.base import Audio, Llm, Message, Prompt, ProviderError, Spoken, TextDelta, Tool, ToolCall, Tts, Word
+from turn.cleanup import Cleaner
 from turn.events import AudioArrived, Event, ReplyBegan, ReplyFailed, ReplyGenerated, SynthesisBegan
 from turn.playout import Ledger
 from turn.sentences import Splitter
@@ -27,11 +28,18 @@ class Source:
     tts: Tts
     tools: tuple[Tool, ...] = ()
     fixed: str = ""
+    is_spoken: bool = True  # the verb's `speak`
+    is_cleaned: bool = True  # the verb's `speechCleanup`
+    speaks_early: bool = False  # `earlyGeneration: {speech: true}`: a speculation's first piece is synthesized at once
 
 
 @dataclass(slots=True)
 class Reply:
-    """``messages`` builds the prompt from the rounds and the text so far; ``run_tools`` fills a round's results."""
+    """``messages`` builds the prompt from the rounds and the text so far; ``run_tools`` fills a round's results.
+
+    A speculative reply begins without ``released``: it tells only of its first word and of its failure, runs no tool
+    and plays nothing until :meth:`release`.
+    """
 
     number: int
     source: Source
@@ -43,12 +51,47 @@ class Reply:
     rounds: list[Round] = field(default_factory=list)
     ledger: Ledger = field(init=False)
     error: ProviderError | None = None
+    deltas: int = 0  # as the model gave them
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    _untold: list[Event] = field(default_factory=list)
+    _cleaner: Cleaner | None = None
     _splitter: Splitter = field(default_factory=Splitter)
     _pieces: asyncio.Queue[str | None] = field(default_factory=lambda: asyncio.Queue(PIECES))
+    _has_begun: bool = False  # something that can be spoken has come
     _thinking: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.sender.rate)
+        if self.source.is_cleaned:
+            self._cleaner = Cleaner()
+
+    def release(self) -> None:
+        """The speculation is the answer: tell what was kept back, and go on."""
+        self.released.set()
+        untold, self._untold = self._untold, []
+        for event in untold:
+            self.tell(event)
+
+    def heard(self) -> tuple[str, str]:
+        """What the caller heard: as it was spoken, and the raw text that it came from, thoughts and markup included.
+
+        A reply that is not to be spoken counts as heard as far as it was generated.
+        """
+        if not self.source.is_spoken:
+            return self.ledger.text.strip(), self.text
+        spoken = self.ledger.heard_text(self.sender.heard(self.number))
+        if self._cleaner is None:
+            return spoken, spoken
+        return spoken, self.text[: self._cleaner.raw_prefix(len(spoken))]
+
+    def _say(self, event: Event) -> None:
+        if self.released.is_set():
+            self.tell(event)
+            return
+        if isinstance(event, ReplyBegan | ReplyFailed):
+            self.tell(event)
+        if not isinstance(event, ReplyFailed):
+            self._untold.append(event)
 
     async def run(self) -> None:
         """Generate and queue the whole reply, and tell the machine how it went. Playing goes on after this."""
@@ -67,9 +110,9 @@ class Reply:
                 "reply failed",
                 extra={"reply": self.number, "vendor": self.error.vendor, "code": self.error.code, "audible": audible},
             )
-            self.tell(ReplyFailed(self.number, self.error.code))
+            self._say(ReplyFailed(self.number, self.error.code))
         else:
-            self.tell(ReplyGenerated(self.number, audible))
+            self._say(ReplyGenerated(self.number, audible))
         if audible:
             self.sender.finish(self.number)  # behind the news: all of it may have been played already
 
@@ -107,6 +150,7 @@ class Reply:
             if not calls:
                 return
             await self._flush()
+            await self.released.wait()
             round_ = Round(len(self.text), tuple(calls))
             self.rounds.append(round_)
             await self.run_tools(self, round_)
@@ -140,26 +184,40 @@ class Reply:
         return calls
 
     async def _take(self, delta: str) -> None:
-        if not self.text and delta.strip():
-            self.tell(ReplyBegan(self.number))
+        self.deltas += 1
         self.text += delta
-        for piece in self._splitter.push(delta):
+        await self._split(self._cleaner.push(delta) if self._cleaner else delta)
+
+    async def _split(self, clean: str) -> None:
+        if not self._has_begun and clean.strip():
+            self._has_begun = True
+            self._say(ReplyBegan(self.number))
+        for piece in self._splitter.push(clean):
             await self._pieces.put(piece)
 
     async def _flush(self) -> None:
+        if self._cleaner:
+            await self._split(self._cleaner.flush())
         if rest := self._splitter.flush():
             await self._pieces.put(rest)
 
     # Sound -----------------------------------------------------------------------------------------------
 
     async def _speak(self) -> None:
+        if not self.source.speaks_early:
+            await self.released.wait()
+        if not self.source.is_spoken:
+            async for _ in self._given():
+                pass
+            return
         async with aclosing(self.source.tts.speak(self._given(), self.sender.rate)) as events:  # type: ignore[type-var]
             async for event in events:
                 match event:
                     case Audio(pcm) if pcm:
+                        await self.released.wait()
                         self.ledger.audio_came(len(pcm) // 2)
                         self.sender.play(self.number, pcm)
-                        self.tell(AudioArrived(self.number, len(pcm) / 2 / self.sender.rate))
+                        self._say(AudioArrived(self.number, len(pcm) / 2 / self.sender.rate))
                         await self.sender.room()
                     case Word(end, start):
                         self.ledger.word_came(end, start)
@@ -171,9 +229,10 @@ class Reply:
     async def _given(self) -> AsyncIterator[str]:
         while (piece := await self._pieces.get()) is not None:
             if not self.ledger.text:
-                self.tell(SynthesisBegan(self.number))
+                self._say(SynthesisBegan(self.number))
             self.ledger.text_given(piece)
             yield piece
+            await self.released.wait()
 
 
 def _first(errors: BaseExceptionGroup[ProviderError]) -> ProviderError:

@@ -9,8 +9,12 @@ from agentd.call.history import History
 from agentd.call.tools import Offer, Toolbox
 from agentd.errors import AgentdError
 from agentd.prebuilt import PREBUILT, Prebuilt
+from config.server import Server
+from config.speech import Synthesizer
 from config.verb import Agent
 from providers import registry
+from providers.acoustic.base import AcousticSpec, EndOfTurnModel
+from providers.acoustic.choose import choose
 from providers.base import Llm, LlmSpec, Message, Stt, SttSpec, Tool, ToolCall, Tts, TtsSpec
 from providers.registry import Shared
 from turn.machine import Settings
@@ -28,26 +32,51 @@ HANGUP = Tool(
 
 @dataclass(frozen=True, slots=True)
 class Vendors:
-    """The three of one call."""
+    """Those of one call. ``voice_for`` gives the voice for a language (the verb's `languageConfig`); ``judge`` is the
+    engine of the acoustic mode, `None` its built-in rule.
+    """
 
     stt: Stt
     llm: Llm
     tts: Tts
+    voice_for: Callable[[str], Tts]
+    judge: EndOfTurnModel | None = None
 
 
 def settings(agent: Agent) -> Settings:
     return Settings(
         greeting=agent.greeting.enable,
+        greeting_interruptible=agent.greeting.interruptible,
         barge_in=agent.barge_in.enable,
+        tentative=agent.barge_in.strategy == "vad",
+        early=agent.early_generation.enable and agent.speak,
+        early_signal=is_acoustic(agent),
         sticky=agent.barge_in.sticky,
         no_response=agent.no_response_timeout,
         no_response_max=agent.no_response_max_prompts or None,
     )
 
 
-def vendors(agent: Agent, credentials: Credentials, shared: Shared, rate: int) -> Vendors:
+def is_acoustic(agent: Agent) -> bool:
+    return agent.turn_detection.mode == "krisp"
+
+
+def vendors(agent: Agent, server: Server, shared: Shared, rate: int) -> Vendors:
     """``rate`` is that of the caller's audio inside. Raises UnknownVendor, ImportError or ProviderError."""
-    stt, tts = agent.stt, agent.tts
+    stt, credentials = agent.stt, server.credential
+
+    def voice(tts: Synthesizer) -> Tts:
+        return registry.make_tts(
+            TtsSpec(
+                vendor=tts.vendor,
+                voice=tts.voice,
+                language=tts.language or "en-US",
+                options=tts.options,
+                credentials=tts.auth or credentials(tts.vendor, tts.label),
+            ),
+            shared,
+        )
+
     return Vendors(
         stt=registry.make_stt(
             SttSpec(
@@ -61,16 +90,21 @@ def vendors(agent: Agent, credentials: Credentials, shared: Shared, rate: int) -
             shared,
         ),
         llm=registry.make_llm(llm_spec(agent, credentials), shared),
-        tts=registry.make_tts(
-            TtsSpec(
-                vendor=tts.vendor,
-                voice=tts.voice,
-                language=tts.language or "en-US",
-                options=tts.options,
-                credentials=tts.auth or credentials(tts.vendor, tts.label),
-            ),
-            shared,
-        ),
+        tts=voice(agent.tts),
+        voice_for=lambda language: voice(agent.tts_for(language)),
+        judge=choose(acoustic(agent, server), shared, rate) if is_acoustic(agent) else None,
+    )
+
+
+def acoustic(agent: Agent, server: Server) -> AcousticSpec:
+    """What the acoustic mode is to run on: what is named, else the best that is there (verb-decisions)."""
+    krisp = server.credential("krisp")
+    return AcousticSpec(
+        engine=server.turn.engine,
+        model=agent.turn_detection.model,
+        krisp_model=krisp.get("modelPath"),
+        krisp_key=krisp.get("apiKey"),
+        smart_turn_model=server.turn.smart_turn.model_path,
     )
 
 

@@ -124,7 +124,7 @@ class Session:
         inner = inner_rate(info.rate)
         self._call = call = Call(
             agent,
-            setup.vendors(agent, config.server.credential, self._node.shared, inner),
+            setup.vendors(agent, config.server, self._node.shared, inner),
             port,
             rate=inner,
             playback_rate=rate,

@@ -1,0 +1,259 @@
+"""Seeded bugs: would the tests notice? Each is applied to a copy of the repository, one at a time.
+
+python -m tests.mutations                 # all of them, with what caught each
+python -m tests.mutations "mark"          # those whose name has this in it
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("agentd", "providers", "turn", "config", "tests")
+TESTS = (
+    "tests/test_turn_*.py tests/test_playout.py tests/test_speech.py tests/test_sentences.py tests/test_sender.py "
+    "tests/test_history.py tests/test_audio_feed.py tests/test_reply.py tests/test_call_*.py tests/test_simulation.py"
+).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """In ``file``, ``old`` (which stands there exactly once) becomes ``new``."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+BUGS: tuple[Bug, ...] = (
+    Bug(
+        "a click starts speech",
+        "turn/speech.py",
+        "ONSET_FRAMES = 3",
+        "ONSET_FRAMES = 1",
+    ),
+    Bug(
+        "quiet counts towards the confirmation",
+        "turn/speech.py",
+        "        if self._quiet < self._stop_frames:\n            return []",
+        "        if self._quiet < self._stop_frames:\n            return self._confirm()",
+    ),
+    Bug(
+        "a second confirmation of the same speech",
+        "turn/speech.py",
+        "        self._confirmed = True\n        return [SpeechConfirmed()]",
+        "        return [SpeechConfirmed()]",
+    ),
+    Bug(
+        "speech is counted from its detection",
+        "turn/speech.py",
+        "            self._length = len(self._recent) - self._recent.index(True)",
+        "            self._length = 1",
+    ),
+    Bug(
+        "a missing final is waited for for ever",
+        "turn/endpoint.py",
+        "        return self.stopped_at + max(self.no_final, self._pause)",
+        "        return None",
+    ),
+    Bug(
+        "a final that came before the voice ended counts",
+        "turn/endpoint.py",
+        "            and self.finished_at >= self.stopped_at",
+        "            and self.finished_at >= 0",
+    ),
+    Bug(
+        "a judged pause outlives the voice going on",
+        "turn/endpoint.py",
+        "        self.stopped_at = None\n        self.judged = None",
+        "        self.stopped_at = None",
+    ),
+    Bug(
+        "a double final is answered again",
+        "turn/finals.py",
+        "        return bool(self.last) and now < self._last_until and same_words(text, self.last)",
+        "        return False",
+    ),
+    Bug(
+        "late finals are new words",
+        "turn/finals.py",
+        "        return bool(self.partial) and not self.spoke_since and now < self._until",
+        "        return False",
+    ),
+    Bug(
+        "a speculation is released whatever was said",
+        "turn/preflight.py",
+        "        if self.reply is None or not same_words(transcript, self.transcript):\n            return None",
+        "        if self.reply is None:\n            return None",
+    ),
+    Bug(
+        "no budget for speculations",
+        "turn/preflight.py",
+        "self._rest or self._begun >= self.per_turn",
+        "self._rest",
+    ),
+    Bug(
+        "tool time is counted as the model's",
+        "turn/latency.py",
+        "llm - (tool or 0.0)",
+        "llm",
+    ),
+    Bug(
+        "the playout clock starts at nought",
+        "turn/playout.py",
+        "        at = max(self.until, now)\n",
+        "        at = self.until\n",
+    ),
+    Bug(
+        "what waits on the far side counts as heard",
+        "turn/playout.py",
+        "        return min(max(int((now - chunk.at) * self.rate + 1e-6), 0), chunk.samples)",
+        "        return chunk.samples",
+    ),
+    Bug(
+        "a cut leaves the far side's clock running",
+        "turn/playout.py",
+        "        self._chunks.clear()\n        self.until = now",
+        "        self._chunks.clear()",
+    ),
+    Bug(
+        "a word counts as heard when it begins",
+        "turn/playout.py",
+        "            if heard >= (start + end) / 2:",
+        "            if heard >= start:",
+    ),
+    Bug(
+        "a sample of -1 goes out",
+        "agentd/call/sender.py",
+        "    if not (samples == -1).any():",
+        "    if True:",
+    ),
+    Bug(
+        "the tail is not padded",
+        "agentd/call/sender.py",
+        "        padding = max(chunk - size, -size % step)",
+        "        padding = 0",
+    ),
+    Bug(
+        "no pause after killAudio",
+        "agentd/call/sender.py",
+        "        self._not_before = now + KILL_PAUSE",
+        "        self._not_before = now",
+    ),
+    Bug(
+        "the first threshold is not spent",
+        "agentd/call/sender.py",
+        'self._send(b"", self._bytes(FIRST)',
+        'self._send(b"", self._bytes(STEP)',
+    ),
+    Bug(
+        "far too much audio is sent ahead",
+        "agentd/call/sender.py",
+        "AHEAD = 0.25",
+        "AHEAD = 1.5",
+    ),
+    Bug(
+        "a mark has no deadline",
+        "agentd/call/sender.py",
+        "        return self.playhead.until + (MARK_DEADLINE if waits else 0.0)",
+        "        return None if waits else self.playhead.until",
+    ),
+    Bug(
+        "a cut forgets what was not heard",
+        "agentd/call/sender.py",
+        "                self._queue[:0] = self._sent[-unheard:]\n",
+        "",
+    ),
+    Bug(
+        "killAudio is not sent",
+        "agentd/call/sender.py",
+        '        self._port.send_json({"type": "killAudio"})\n',
+        "",
+    ),
+    Bug(
+        "a held reply is sent on",
+        "agentd/call/sender.py",
+        "            if self._gate is Gate.HELD:\n                return None\n",
+        "",
+    ),
+    Bug(
+        "a tool call without its result",
+        "agentd/call/history.py",
+        "round_.results.get(call.id, NOT_YET), tool_call_id=call.id) for call in round_.calls",
+        "round_.results[call.id], tool_call_id=call.id) for call in round_.calls if call.id in round_.results",
+    ),
+    Bug(
+        "history keeps what was generated",
+        "agentd/call/reply.py",
+        "        return spoken, self.text[: self._cleaner.raw_prefix(len(spoken))]",
+        "        return spoken, self.text",
+    ),
+    Bug(
+        "a speculation's tools run at once",
+        "agentd/call/reply.py",
+        "            await self._flush()\n            await self.released.wait()\n",
+        "            await self._flush()\n",
+    ),
+    Bug(
+        "a model that failed with tools is not asked without",
+        "agentd/call/reply.py",
+        "            return await self._stream(())\n        if calls",
+        "            raise\n        if calls",
+    ),
+    Bug(
+        "the lost recogniser's audio is gone",
+        "agentd/call/recogniser.py",
+        "            audio.rewind()  # what it heard since its last final would be lost\n",
+        "",
+    ),
+)
+
+
+class Misplaced(Exception):
+    """The code has moved on; the bug must be written anew."""
+
+
+def mutated(text: str, bug: Bug) -> str:
+    if text.count(bug.old) != 1:
+        raise Misplaced(f"{bug.name}: expected {bug.old!r} once in {bug.file}, got it {text.count(bug.old)} times")
+    return text.replace(bug.old, bug.new)
+
+
+def caught_by(bug: Bug) -> str:
+    """The first test that fails with the bug; empty when none does."""
+    with tempfile.TemporaryDirectory(prefix="agentd-mutation-") as folder:
+        copy = Path(folder)
+        for package in PACKAGES:
+            shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        file = copy / bug.file
+        file.write_text(mutated(file.read_text(), bug))
+        files = sorted(str(path.relative_to(copy)) for pattern in TESTS for path in copy.glob(pattern))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", *files]
+        try:
+            run = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=180)
+        except subprocess.TimeoutExpired:
+            return "the tests hang"
+        if run.returncode == 0:
+            return ""
+        failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        return failed[0] if failed else run.stdout[-200:]
+
+
+def main(part: str = "") -> int:
+    chosen = [bug for bug in BUGS if part in bug.name]
+    missed = 0
+    for bug in chosen:
+        by = caught_by(bug)
+        missed += not by
+        print(f"{'caught' if by else 'MISSED'}  {bug.name}: {by.removeprefix('FAILED ')[:110]}", flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} caught")
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main(*sys.argv[1:2]) else 0)
