@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command and exit with its code: 0 done, 1 it did not come off, 2 the configuration or command is wrong."""
+    # Before numpy is first imported: its products here are small, and a second thread that spins for them costs a core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     args = _parser().parse_args(argv)
     logs.set_up(args.log or args.level)
     try:

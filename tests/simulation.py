@@ -7,17 +7,21 @@ media side, virtual time. The same seed gives the same event log, bit for bit.
 import json
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from agentd.call.summary import CUE
 from tests.jambonz import FakeJambonz, quiet, voice
 from tests.virtual_time import run
-from tests.whole_call import House, agent
+from tests.whole_call import House, agent, runs
+from turn.cleanup import Cleaner
 
 RATES = [(8000, 8000), (16000, 16000), (16000, 8000), (24000, 24000)]
 WORDS = ["yes", "no", "what time is it", "stop", "tell me a story please", "I would like to book a table", "uh huh"]
 ENDS_WITHIN = 60.0  # virtual seconds after the caller's last deed in which a call must have come to rest
+ANSWERED_WITHIN = 45.0  # of these, for what the caller said last; what is going on then is a no-response prompt
 
 
 @dataclass(slots=True)
@@ -48,7 +52,7 @@ async def _simulate(seed: int) -> Result:
         "channel_rate": playback,
         "frames_per_message": rng.choice([1, 1, 1, 3, 7]),
         "odd_bytes": rng.random() < 0.2,
-        "record": False,
+        "record": rng.random() < 0.5,
     }
     async with FakeJambonz(house.app, **options) as call:
         for _ in range(rng.randint(1, 6)):
@@ -61,10 +65,20 @@ async def _simulate(seed: int) -> Result:
             result.problems.append(f"{call.media.max_ahead} samples waited on the far side")
         if call.media.false_marks or call.media.dropped_marks:
             result.problems.append("a mark was false or dropped")
+        if rng.random() < 0.15 and call.closed is None:
+            call.resume()
+            await call.play(ENDS_WITHIN)
+            if not _is_at_rest(house, call.now):
+                result.problems.append(
+                    f"{ENDS_WITHIN:.0f} s after the caller's last deed the call has not come to rest"
+                )
         if rng.random() < 0.1:
             call.drop()
     result.log = house.logs[-1].entries
     result.problems += _problems(result.log)
+    beginnings = sum(run.first == 0 for run in runs(call.media.recording))
+    if beginnings > sum(entry["type"] == "turn_end" for entry in result.log):
+        result.problems.append("what is played is only ever of the answer to a turn")
     return result
 
 
@@ -75,18 +89,22 @@ def _agent(rng: random.Random) -> Any:
     replies: list[Any] = []
     for _ in range(rng.randint(1, 6)):
         text = " ".join(
-            rng.choice(["Yes.", "That is so, I think.", "Let me see.", "One, two, three."]) for _ in range(3)
+            rng.choice(["Yes.", "That is so, I think.", "Let me see.", "One, two, three.", "*Well*, (smiles) yes."])
+            for _ in range(3)
         )
         call = {"name": rng.choice(["datetime", "calculator", "hangup", "nobody"]), "arguments": {"expression": "1+1"}}
         faults = [{"error": "llm-server-error"}, {"text": text, "error": "llm-timeout"}, {"hang": True}]
         tools = [{"tools": [call], "text": rng.choice(["", "Let me look. "])}, {"tools": [call, call]}]
         replies.append(rng.choice([text, text, text, text, "", *faults, *tools]))
-    finals: list[str | None] = [rng.choice([*WORDS, *WORDS, "", None]) for _ in range(12)]
     return agent(
-        finals,
+        [_heard(rng, seconds) for _ in range(12)],
         replies,
         stt={"delay": seconds(2.0), "partials": rng.random() < 0.5},
-        llm={"first": seconds(2.0), "token": seconds(0.05)},
+        llm={
+            "first": seconds(2.0),
+            "token": seconds(0.05),
+            "when": {CUE[:20]: ["They talked.", "", {"error": "llm-server-error"}, {"hang": True}]},
+        },
         tts={
             "first": seconds(0.5),
             "character": 0.04,
@@ -94,17 +112,52 @@ def _agent(rng: random.Random) -> Any:
             "words": rng.random() < 0.7,
             **({"error": "tts-server-error"} if rng.random() < 0.05 else {}),
         },
-        greeting=rng.choice([True, False, "Good morning."]),
+        greeting=rng.choice([True, False, "Good morning.", {"text": "Good morning.", "interruptible": False}]),
         bargeIn={
             "enable": rng.random() < 0.9,
+            "strategy": rng.choice(["vad", "vad", "interruptPrediction"]),
             "minSpeechDuration": rng.choice([0.1, 0.5, 0.5, 1.0]),
             "sticky": rng.random() < 0.3,
         },
+        turnDetection=rng.choice(["stt", "stt", "krisp", {"mode": "krisp", "threshold": 0.9}]),
+        earlyGeneration=rng.choice([False, True, {"enable": True, "speech": True}]),
+        speak=rng.random() < 0.95,
+        speechCleanup=rng.random() < 0.8,
+        summarizeTurns=rng.choice([0, 8]),
+        autoLockLanguage=rng.choice([False, True, "always"]),
+        languageConfig={"de": {"tts": {"voice": "hans"}}},
         noResponseTimeout=rng.choice([0, 2, 12]),
         noResponseMaxPrompts=rng.choice([0, 1]),
         tools=["datetime", "calculator"],
         hangup=True,
     )
+
+
+def _heard(rng: random.Random, seconds: Callable[[float], float]) -> Any:
+    """What the recogniser makes of the caller's next words."""
+    words = rng.choice(WORDS)
+    native = {"after": seconds(1.0), "final": words, "end_of_turn": True, "language": rng.choice(["de", "en-US"])}
+    eager = {"after": seconds(0.5), "eager": rng.choice([words, words, "something else"])}
+    return rng.choice(
+        [
+            *[words] * 6,
+            "",
+            None,
+            [{"after": seconds(0.3), "partial": words}, eager, native],
+            [{"after": seconds(0.3), "partial": words}, eager, {"after": seconds(0.5), "resumed": True}],
+            [{"after": seconds(1.0), "final": words, "speech_final": True}],
+            [{"after": seconds(0.5), "partial": words}, {"error": "stt-connection-lost", "retryable": True}],
+            {"error": "stt-connection-lost", "retryable": True},
+            {"end": True},
+        ]
+    )
+
+
+def _is_at_rest(house: House, now: float) -> bool:
+    state = house.entries("state")[-1]["state"]
+    is_asking = house.node.config.agents["demo"].no_response_timeout > 0
+    said = house.entries("user_transcript")
+    return state in ("listening", "ended") or (is_asking and (not said or said[-1]["at"] < now - ANSWERED_WITHIN))
 
 
 async def _deed(call: Any, rng: random.Random) -> None:
@@ -144,6 +197,7 @@ def _problems(log: list[dict[str, Any]]) -> list[str]:
         found.append("every turn ends once, in order")
     failed = {entry["turn"] for entry in log if entry["type"] == "turn_failed"}
     generated = " ".join(entry["response"] for entry in log if entry["type"] == "agent_response")
+    sayable = _words(_cleaned(generated)) + _words(generated)
     for entry in log:
         if entry["type"] == "turn_end":
             latency = entry["latency"]
@@ -151,9 +205,18 @@ def _problems(log: list[dict[str, Any]]) -> list[str]:
             if "total_ms" in latency and abs(parts - latency["total_ms"]) > 1:
                 found.append(f"the parts of turn {entry['turn']} add up to {parts}, not {latency['total_ms']}")
             is_whole = not entry["interrupted"] and entry["turn"] not in failed
-            if is_whole and entry["response"] and entry["response"] not in generated:
+            if is_whole and _words(entry["response"]) not in sayable:
                 found.append(f"what was heard in turn {entry['turn']} was never generated")
     return found
+
+
+def _cleaned(text: str) -> str:
+    cleaner = Cleaner()
+    return cleaner.push(text) + cleaner.flush()
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
 
 
 if __name__ == "__main__":

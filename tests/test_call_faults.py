@@ -1,14 +1,17 @@
 """Whole calls with vendors and tools that fail: the call goes on, or ends cleanly with its reason."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agentd.prebuilt import PREBUILT
-from providers.base import Message
+from providers import scripted
+from providers.audio_feed import AudioFeed, Mark
+from providers.base import Final, Message, ProviderError, SttEvent
 from tests import virtual_time
 from tests.jambonz import voice
 from tests.whole_call import House, agent, runs, say, spoken
@@ -176,6 +179,53 @@ def test_a_lost_recogniser_is_dialled_again_and_hears_again_what_it_had_not_unde
     virtual_time.run(main())
     assert [entry["transcript"] for entry in house.entries("user_transcript")] == ["hello", "and again"]
     assert responses(house) == ["Yes.", "No."]
+
+
+class Recorder:
+    """A recogniser that keeps what it is given; its connection is lost when it has heard ``until`` seconds."""
+
+    def __init__(self, until: list[float], finals_at: float = 0.0) -> None:
+        self.until, self.finals_at = until, finals_at
+        self.connections: list[bytes] = []
+
+    async def listen(self, audio: AudioFeed) -> AsyncIterator[SttEvent]:
+        self.connections.append(b"")
+        async for item in audio:
+            if isinstance(item, bytes):
+                self.connections[-1] += item
+            elif item is Mark.SPEECH_STOPPED and len(self.connections) > 1:
+                yield Final("hello")
+            heard = len(self.connections[-1]) / audio.rate / 2
+            if self.finals_at and heard >= self.finals_at:
+                self.finals_at = 0.0
+                yield Final("before")
+            if self.until and heard >= self.until[0]:
+                self.until.pop(0)
+                raise ProviderError("recorder", "stt-connection-lost", retryable=True)
+
+
+@pytest.mark.parametrize(
+    ("lost_at", "final_at", "again"), [(3.0, 0.0, 3.0), (12.0, 0.0, 5.0), (4.0, 3.0, 1.0)], ids=["all", "5 s", "since"]
+)
+def test_what_was_said_since_the_last_final_is_heard_again_and_nothing_is_doubled(
+    monkeypatch: pytest.MonkeyPatch, lost_at: float, final_at: float, again: float
+) -> None:
+    stt = Recorder([lost_at], final_at)
+    monkeypatch.setattr(scripted, "make_stt", lambda spec, shared: stt)
+    house = House(agent(noResponseTimeout=0, turnDetection="stt"))
+
+    async def main() -> None:
+        async with house.call() as call:
+            ramp = np.arange(20 * 8000) % 20000 + 2000  # every sample tells its place
+            call.say(bytes(ramp.astype("<i2")))
+            await call.play(14.0)
+
+    virtual_time.run(main())
+    first, second = stt.connections
+    overlap = first[-round(again * 8000) * 2 :]
+    assert second.startswith(overlap)
+    following = np.frombuffer(second[len(overlap) :][:2], "<i2")[0]
+    assert following == np.frombuffer(first[-2:], "<i2")[0] + 1
 
 
 def test_a_recogniser_that_refuses_ends_the_call() -> None:

@@ -116,6 +116,35 @@ def test_an_interrupted_model_stops_although_the_voice_is_far_behind() -> None:
     virtual_time.run(main())
 
 
+class Greedy(Voice):
+    """Takes all the text that it can get."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[str] = []
+
+    async def speak(self, text: AsyncIterator[str], rate: int) -> AsyncIterator[TtsEvent]:
+        async for piece in text:
+            self.given.append(piece)
+        yield Audio(bytes(rate // 50 * 2))
+
+
+def test_of_a_speculation_a_voice_gets_the_first_piece_at_most() -> None:
+    async def main() -> None:
+        tts, told = Greedy(), list[Event]()
+        source = Source(Wordy(3), tts, speaks_early=True)
+        reply = Reply(1, source, Sender(8000, Nowhere(), lambda event: None), no_messages, no_tools, told.append)
+        task = asyncio.create_task(reply.run())
+        await asyncio.sleep(1)
+        assert (len(tts.given), told) == (1, [ReplyBegan(1)])
+        reply.release()
+        await task
+        assert len(tts.given) == 3
+        assert told[1:] == [ReplyBegan(1), SynthesisBegan(1), AudioArrived(1, 0.02), ReplyGenerated(1, audible=True)]
+
+    virtual_time.run(main())
+
+
 @pytest.mark.parametrize(
     ("failure", "code"),
     [

@@ -79,7 +79,8 @@ class House:
 
     def __init__(self, agent: Agent) -> None:
         self.logs: list[EventLog] = []
-        self.node = Node(Config(Server(), {"demo": agent}), detector_for=lambda rate: loud)
+        server = Server.model_validate({"turn": {"engine": "rule"}})  # whatever is installed
+        self.node = Node(Config(server, {"demo": agent}), detector_for=lambda rate: loud)
         self.node.observers.append(lambda name, log: self.logs.append(log))
         self.app: Starlette = build_app(self.node)
 
@@ -87,6 +88,16 @@ class House:
     def prompts(self) -> list[Prompt]:
         """What the scripted model was asked, in all calls."""
         return list(self.node.shared.get("scripted", Notebook).prompts)
+
+    @property
+    def said(self) -> list[str]:
+        """The pieces that the scripted voices were given, in all calls."""
+        return [piece for _, piece in self.node.shared.get("scripted", Notebook).said]
+
+    @property
+    def voices(self) -> list[str | None]:
+        """Who said them."""
+        return [voice for voice, _ in self.node.shared.get("scripted", Notebook).said]
 
     def entries(self, type_: str) -> list[dict[str, Any]]:
         """Of the latest call, so far."""

@@ -6,7 +6,6 @@ from typing import Literal
 
 from turn.latency import Latency
 
-
 Preflighted = Literal["hit", "miss", "pending"]
 """What became of a turn's speculation: released with words at hand, discarded, or released before its first word."""
 

@@ -8,12 +8,13 @@ from typing import Any
 from providers.acoustic.base import EndOfTurnModel
 from providers.acoustic.prosody import Hearing
 from providers.base import ProviderError
-from turn.completeness import completeness, falling, sureness, waiting_time
+from turn.completeness import VOICE, completeness, falling, sureness, waiting_time
 from turn.events import Event, PauseJudged
 
 log = logging.getLogger("agentd.call.pause")
 
 MODEL_WEIGHT = 0.7  # of an acoustic model against the words; the built-in melody has turn.completeness' own, 0.25
+RULE = "rule"
 EARLY = 0.7  # of the threshold: the early signal is a lower threshold, crossed before the confirming one
 
 
@@ -31,16 +32,15 @@ class PauseJudge:
         spawn: Callable[[Any, str], "asyncio.Task[None]"],
         *,
         threshold: float,
-        language: str,
     ) -> None:
-        self.name = engine.name if engine is not None else "rule"
+        self.name = engine.name if engine is not None else RULE  # who judged last
+        self.language = "en-US"
         self._engine = engine
         self._hearing = hearing
         self._words = words
         self._tell = tell
         self._spawn = spawn
         self._threshold = threshold
-        self._language = language
         self._task: asyncio.Task[None] | None = None
         self._voice: tuple[float, float] | None = None  # how final the voice sounds, and how much that weighs
 
@@ -71,17 +71,23 @@ class PauseJudge:
             self._engine.reset()
 
     async def _listen(self) -> None:
-        if self._engine is not None:
-            try:
-                self._voice = (await self._engine.judge(), MODEL_WEIGHT)
-            except ProviderError as exc:
-                log.warning("end-of-turn model failed, the rule decides", extra={"code": exc.code})
-        if self._voice is None:
-            self._voice = (falling(self._hearing.prosody()), 0.25)
+        self._voice, self.name = await self._asked() or ((falling(self._hearing.prosody()), VOICE), RULE)
         self._judge(*self._voice)
 
+    async def _asked(self) -> tuple[tuple[float, float], str] | None:
+        """What the engine says; ``None`` when there is none, or it fails."""
+        if self._engine is None:
+            return None
+        try:
+            return (await self._engine.judge(), MODEL_WEIGHT), self._engine.name
+        except ProviderError as exc:
+            log.warning("end-of-turn model failed, the rule decides", extra={"code": exc.code})
+        except Exception:
+            log.exception("end-of-turn model crashed, the rule decides")
+        return None
+
     def _judge(self, voice: float, weight: float) -> None:
-        complete = completeness(self._words(), self._language)
+        complete = completeness(self._words(), self.language)
         silence = waiting_time(complete, voice, self._threshold, weight)
         is_early = sureness(complete, voice, weight) >= EARLY * self._threshold
         self._tell(PauseJudged(silence, is_early=is_early))

@@ -133,6 +133,9 @@ class Reply:
         except ProviderError as exc:
             # Words that are whole are still said; half a sentence is not.
             self.error = exc
+            if not self.released.is_set():
+                self._say(ReplyFailed(self.number, exc.code))  # now: the turn may end at any moment
+                raise
         except asyncio.CancelledError:
             self._end_pieces()
             raise
@@ -154,6 +157,8 @@ class Reply:
             round_ = Round(len(self.text), tuple(calls))
             self.rounds.append(round_)
             await self.run_tools(self, round_)
+            if self.text and not self.text[-1].isspace():
+                await self._add(" ")  # between what was said before the tools and the answer
         await self._round(())
 
     async def _round(self, tools: tuple[Tool, ...]) -> list[ToolCall]:
@@ -185,6 +190,9 @@ class Reply:
 
     async def _take(self, delta: str) -> None:
         self.deltas += 1
+        await self._add(delta)
+
+    async def _add(self, delta: str) -> None:
         self.text += delta
         await self._split(self._cleaner.push(delta) if self._cleaner else delta)
 
@@ -227,9 +235,15 @@ class Reply:
                         pass
 
     async def _given(self) -> AsyncIterator[str]:
+        silent = ""  # nothing that a voice could say; it goes with the next piece
         while (piece := await self._pieces.get()) is not None:
-            if not self.ledger.text:
+            piece = silent + piece
+            if not any(char.isalnum() for char in piece):
+                silent = piece
+                continue
+            if not self.ledger.text and self.source.is_spoken:
                 self._say(SynthesisBegan(self.number))
+            silent = ""
             self.ledger.text_given(piece)
             yield piece
             await self.released.wait()

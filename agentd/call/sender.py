@@ -56,6 +56,7 @@ class Sender:
         self._loop = asyncio.get_running_loop()
         self._port = port
         self._tell = tell
+        self.on_sent: Callable[[float, bytes], None] | None = None  # called with when it plays, and what
         self._timer: asyncio.TimerHandle | None = None
         self._reply = 0
         self._last_over = 0  # the latest reply that was played or dropped: nothing of it is played any more
@@ -218,6 +219,8 @@ class Sender:
         if len(self._sent) > self._bytes(KEEP):
             del self._sent[: -self._bytes(KEEP)]
         self._port.send_audio(without_minus_one(pcm) + bytes(padding))
+        if self.on_sent is not None:
+            self.on_sent(at, pcm)
         if is_first:
             self._loop.call_at(max(at, now), self._tell, ReplyHeard(self._reply))
 

@@ -32,14 +32,14 @@ HANGUP = Tool(
 
 @dataclass(frozen=True, slots=True)
 class Vendors:
-    """Those of one call. ``voice_for`` gives the voice for a language (the verb's `languageConfig`); ``judge`` is the
-    engine of the acoustic mode, `None` its built-in rule.
+    """Those of one call. ``voice_for`` gives the voice for a language (the verb's `languageConfig`), ``None`` where
+    it names none; ``judge`` is the engine of the acoustic mode, ``None`` its built-in rule.
     """
 
     stt: Stt
     llm: Llm
     tts: Tts
-    voice_for: Callable[[str], Tts]
+    voice_for: Callable[[str], Tts | None]
     judge: EndOfTurnModel | None = None
 
 
@@ -48,7 +48,7 @@ def settings(agent: Agent) -> Settings:
         greeting=agent.greeting.enable,
         greeting_interruptible=agent.greeting.interruptible,
         barge_in=agent.barge_in.enable,
-        tentative=agent.barge_in.strategy == "vad",
+        tentative=not predicts_interruptions(agent),
         early=agent.early_generation.enable and agent.speak,
         early_signal=is_acoustic(agent),
         sticky=agent.barge_in.sticky,
@@ -59,6 +59,10 @@ def settings(agent: Agent) -> Settings:
 
 def is_acoustic(agent: Agent) -> bool:
     return agent.turn_detection.mode == "krisp"
+
+
+def predicts_interruptions(agent: Agent) -> bool:
+    return agent.barge_in.enable and agent.barge_in.strategy == "interruptPrediction"
 
 
 def vendors(agent: Agent, server: Server, shared: Shared, rate: int) -> Vendors:
@@ -77,6 +81,10 @@ def vendors(agent: Agent, server: Server, shared: Shared, rate: int) -> Vendors:
             shared,
         )
 
+    def voice_for(language: str) -> Tts | None:
+        tts = agent.tts_for(language)
+        return None if tts is agent.tts else voice(tts)
+
     return Vendors(
         stt=registry.make_stt(
             SttSpec(
@@ -91,7 +99,7 @@ def vendors(agent: Agent, server: Server, shared: Shared, rate: int) -> Vendors:
         ),
         llm=registry.make_llm(llm_spec(agent, credentials), shared),
         tts=voice(agent.tts),
-        voice_for=lambda language: voice(agent.tts_for(language)),
+        voice_for=voice_for,
         judge=choose(acoustic(agent, server), shared, rate) if is_acoustic(agent) else None,
     )
 

@@ -1,0 +1,196 @@
+"""The caller's side of a call: what the ear and the recogniser hear becomes events, judged on the way."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from agentd.call import setup
+from agentd.call.ear import Ear
+from agentd.call.interrupt import InterruptionJudge
+from agentd.call.pause import PauseJudge
+from agentd.call.recogniser import recognise
+from agentd.ops.log import EventLog
+from config.verb import Agent
+from providers.acoustic.prosody import Hearing as Voice
+from providers.audio_feed import AudioFeed
+from providers.base import Eager, Final, Partial, ProviderError, Resumed, SttEvent, Tts
+from turn.events import (
+    EagerEndOfTurn,
+    EndOfTurn,
+    Event,
+    SpeechConfirmed,
+    SpeechStarted,
+    SpeechStopped,
+    TranscriptChanged,
+    TranscriptFinished,
+    TurnResumed,
+)
+from turn.machine import TurnMachine
+from turn.states import State
+
+log = logging.getLogger("agentd.call.hearing")
+
+EarFor = Callable[[AudioFeed, Callable[[Event], None]], Ear]
+"""Builds the ear that feeds a recogniser and tells what it hears."""
+
+
+class Hearing:
+    """``rate`` is that of the caller's audio inside, ``playback_rate`` that of ours, both in Hz. ``take_voice`` gets
+    the voice for the caller's language.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        vendors: setup.Vendors,
+        machine: TurnMachine,
+        *,
+        rate: int,
+        playback_rate: int,
+        ear_for: EarFor,
+        log: EventLog,
+        feed: Callable[[Event], None],
+        spawn: Callable[[Any, str], "asyncio.Task[None]"],
+        take_voice: Callable[[Tts], None],
+    ) -> None:
+        self._agent = agent
+        self._vendors = vendors
+        self._machine = machine
+        self._log = log
+        self._feed = feed
+        self._take_voice = take_voice
+        self._audio = AudioFeed(rate)
+        self._ear = ear_for(self._audio, self._heard)
+        self._language = ""  # that the caller was heard to speak, once the voice follows it
+        self._pause: PauseJudge | None = None
+        if setup.is_acoustic(agent):
+            self._pause = self._pause_judge(rate, spawn)
+        self.interruption: InterruptionJudge | None = None
+        if setup.predicts_interruptions(agent):
+            self.interruption = self._interruption_judge(playback_rate)
+        self._spoken_language(agent.stt.language or "en-US")
+
+    @property
+    def turn_detection(self) -> str:
+        """Who decides that the caller is done, as `turn_end` says it."""
+        return self._pause.name if self._pause is not None else "stt"
+
+    def hear(self, data: bytes) -> None:
+        """Caller audio, any length. A plain call."""
+        self._ear.hear(data)
+
+    async def recognise(self, is_over: Callable[[], bool], give_up: Callable[[ProviderError | None], None]) -> None:
+        await recognise(self._vendors.stt, self._audio, self._recognised, is_over=is_over, give_up=give_up)
+
+    def turn_taken(self) -> None:
+        """The caller's words are being answered."""
+        if self._pause is not None:
+            self._pause.turn_taken()
+        if self.interruption is not None:
+            self.interruption.turn_taken()
+
+    def close(self) -> None:
+        self._audio.close()
+
+    # What the ear tells ----------------------------------------------------------------------------------
+
+    def _heard(self, event: Event) -> None:
+        match event:
+            case SpeechStarted(spoken):
+                if self._pause is not None:
+                    self._pause.speech_started()
+                if self.interruption is not None:
+                    self.interruption.speech_started(spoken)
+            case SpeechConfirmed() if self.interruption is not None and self._machine.state is State.SPEAKING:
+                return  # how long it lasts is only one of the judge's reasons
+            case SpeechStopped(quiet) if self.interruption is not None:
+                self.interruption.speech_stopped(quiet)
+            case _:
+                pass
+        self._feed(event)
+        if self._pause is not None and isinstance(event, SpeechStopped):
+            self._pause.speech_stopped()
+
+    # What the recogniser tells ---------------------------------------------------------------------------
+
+    def _recognised(self, event: SttEvent) -> None:
+        match event:
+            case Partial(text):
+                self._log.append("partial", transcript=text)
+                self._feed(TranscriptChanged(self._of_the_caller(text, is_final=False)))
+            case Final(text, confidence):
+                if event.language:
+                    self._language_heard(event.language)
+                believed = event.end_of_turn or (event.speech_final and self._pause is None)
+                ended = EndOfTurn if believed else TranscriptFinished
+                self._feed(ended(self._of_the_caller(self._sure(text, confidence), is_final=True), confidence))
+            case Eager(text):
+                if self._agent.speak:  # otherwise early generation is off
+                    self._feed(EagerEndOfTurn(text))
+            case Resumed():
+                self._feed(TurnResumed())
+        if self._pause is not None:
+            self._pause.words_changed()
+
+    def _sure(self, text: str, confidence: float | None) -> str:
+        """Words below the recognizer's `minConfidence` are none."""
+        least = self._agent.stt.min_confidence
+        if confidence is None or least is None or confidence >= least:
+            return text
+        self._log.append("unsure", transcript=text, confidence=confidence)
+        return ""
+
+    def _of_the_caller(self, text: str, *, is_final: bool) -> str:
+        """The words, unless they are our own that come back."""
+        if self.interruption is None or not text or self.interruption.words_came(text, is_final=is_final):
+            return text
+        return ""
+
+    # Judges ----------------------------------------------------------------------------------------------
+
+    def _pause_judge(self, rate: int, spawn: Callable[[Any, str], "asyncio.Task[None]"]) -> PauseJudge:
+        judge = PauseJudge(
+            self._vendors.judge,
+            Voice(rate),
+            lambda: self._machine.endpoint.transcript,
+            self._feed,
+            spawn,
+            threshold=self._agent.turn_detection.threshold,
+        )
+        self._ear.listeners.append(lambda frame, voiced: judge.hear(frame))
+        return judge
+
+    def _interruption_judge(self, rate: int) -> InterruptionJudge:
+        judge = InterruptionJudge(
+            self._feed,
+            lambda: self._machine.state is State.SPEAKING,
+            asyncio.get_running_loop().time,
+            rate=rate,
+            threshold=self._agent.barge_in.threshold,
+        )
+        self._ear.listeners.append(judge.hear)
+        return judge
+
+    # The caller's language -------------------------------------------------------------------------------
+
+    def _spoken_language(self, language: str) -> None:
+        for judge in (self._pause, self.interruption):
+            if judge is not None:
+                judge.language = language
+
+    def _language_heard(self, language: str) -> None:
+        """The verb's `autoLockLanguage`: the voice follows the caller's language; ``true`` the first one only."""
+        self._spoken_language(language)
+        lock = self._agent.auto_lock_language
+        if not lock or language == self._language or (lock is True and self._language):
+            return
+        self._language = language
+        try:
+            voice = self._vendors.voice_for(language)
+        except (ProviderError, LookupError, ImportError) as exc:
+            log.warning("the voice stays: there is none for this language", extra={"why": str(exc)})
+            return
+        if voice is not None:
+            self._take_voice(voice)
+        self._log.append("language", language=language)
