@@ -14,6 +14,7 @@ WORDS = st.lists(WORD, max_size=6)
 def test_words_are_the_same_whatever_their_case_spacing_and_punctuation() -> None:
     assert same_words("It's five, o'clock.", " it's  FIVE o'clock")
     assert not same_words("its five", "it's five")
+    assert words("Größe_9,  ÉTÉ's — 日本") == ["grösse", "9", "été's", "日本"]
 
 
 def test_what_was_said_is_taken_off_the_beginning_only() -> None:

@@ -3,11 +3,10 @@
 Where a test does not say otherwise there is no greeting, and silence is not answered with a prompt.
 """
 
-from typing import Any
-
 import pytest
 
-from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Resume
+from tests.turn_scenes import ended, latency_of, machine_of, plain, play, speaking, thinking, wait
+from turn.actions import Action, Cause, Cut, Discard, EndCall, Generate, Hold, KeepRemark, Resume
 from turn.events import (
     AudioArrived,
     CallEnded,
@@ -29,60 +28,7 @@ from turn.events import (
     TranscriptFinished,
 )
 from turn.latency import Latency
-from turn.machine import Settings, State, TurnMachine
-
-
-def machine_of(**settings: Any) -> TurnMachine:
-    return TurnMachine(Settings(**{"greeting": False, "no_response": 0.0, **settings}))
-
-
-def play(machine: TurnMachine, *events: tuple[float, Event]) -> list[Action]:
-    """All that comes of the events, timers on the way included."""
-    actions = []
-    for at, event in events:
-        actions += wait(machine, at)
-        actions += machine.handle(event, at)
-    return actions
-
-
-def wait(machine: TurnMachine, until: float) -> list[Action]:
-    """Nothing happens but the timers."""
-    actions = []
-    while (due := machine.timer_at()) is not None and due <= until:
-        actions += machine.tick(due)
-    return actions
-
-
-def thinking(**settings: Any) -> TurnMachine:
-    """The caller said "hello" until 1.0; at 1.5 the turn was taken."""
-    machine = machine_of(**settings)
-    said = play(machine, (0.0, SpeechStarted()), (1.3, SpeechStopped(0.3)), (1.3, TranscriptFinished("hello", 0.9)))
-    assert said + wait(machine, 1.5) == [Generate(1, 1, Cause.CALLER, "hello")]
-    return machine
-
-
-def speaking(**settings: Any) -> TurnMachine:
-    """The answer to "hello" is heard from 2.0 on; 10 seconds of it are there."""
-    machine = thinking(**settings)
-    assert play(machine, (1.9, AudioArrived(1, 10.0)), (2.0, ReplyHeard(1))) == []
-    return machine
-
-
-def ended(turn: int, reply: int, transcript: str, **fields: Any) -> EndTurn:
-    """An EndTurn with what most have in common; see :func:`plain`."""
-    rest = {"cause": Cause.CALLER, "confidence": 0.9, "interrupted": False, "error": None, **fields}
-    return EndTurn(turn=turn, reply=reply, transcript=transcript, latency=Latency(), **rest)
-
-
-def plain(actions: list[Action]) -> list[Action]:
-    """Without the latencies, which have tests of their own."""
-    return [
-        EndTurn(a.turn, a.reply, a.cause, a.transcript, a.confidence, a.interrupted, a.error, Latency())
-        if isinstance(a, EndTurn)
-        else a
-        for a in actions
-    ]
-
+from turn.machine import State, TurnMachine
 
 # End of turn -----------------------------------------------------------------------------------------------
 
@@ -711,16 +657,6 @@ def test_a_caller_who_hangs_up_ends_the_turn() -> None:
 
 
 # Latency ---------------------------------------------------------------------------------------------------
-
-
-def rounded(latency: Latency) -> Latency:
-    parts = {name: getattr(latency, name) for name in Latency.__slots__}
-    return Latency(**{name: part if part is None else round(part, 6) for name, part in parts.items()})
-
-
-def latency_of(actions: list[Action]) -> Latency:
-    [turn] = [action for action in actions if isinstance(action, EndTurn)]
-    return rounded(turn.latency)
 
 
 def test_the_parts_of_the_latency_add_up_to_the_total() -> None:

@@ -1,5 +1,7 @@
 """Early generation: what may be speculated, and when it is not worth it."""
 
+from turn.actions import Discard
+from turn.events import ReplyFailed
 from turn.preflight import Preflight
 
 
@@ -15,8 +17,8 @@ def test_other_words_are_not() -> None:
     preflight = Preflight()
     preflight.begin(7, "book a table")
     assert preflight.settle("book a table for two") is None
-    assert preflight.discard() == 7
-    assert preflight.discard() is None
+    assert preflight.miss() == [Discard(7)]
+    assert preflight.miss() == []
 
 
 def test_one_speculation_is_enough_for_the_same_words() -> None:
@@ -35,9 +37,9 @@ def test_a_turn_has_a_budget_of_three() -> None:
     for reply, words in enumerate(("one", "one two", "one two three"), 1):
         assert preflight.may_begin(words)
         preflight.begin(reply, words)
-        preflight.discard()
+        preflight.miss()
     assert not preflight.may_begin("one two three four")
-    preflight.turn_ended()
+    preflight.turn_ended(is_released=False)
     assert preflight.may_begin("one")
 
 
@@ -46,8 +48,8 @@ def missed_turn(preflight: Preflight) -> bool:
     begun = preflight.may_begin("a")
     if begun:
         preflight.begin(1, "a")
-        preflight.discard()
-    preflight.turn_ended()
+        preflight.miss()
+    preflight.turn_ended(is_released=False)
     return begun
 
 
@@ -63,7 +65,7 @@ def test_hits_keep_it_going() -> None:
         assert preflight.may_begin("a")
         preflight.begin(turn, "a")
         assert preflight.settle("a") == turn
-        preflight.turn_ended()
+        preflight.turn_ended(is_released=True)
 
 
 def test_a_failed_one_counts_neither_way() -> None:
@@ -71,5 +73,5 @@ def test_a_failed_one_counts_neither_way() -> None:
     for turn in range(40):
         assert preflight.may_begin("a")
         preflight.begin(turn, "a")
-        preflight.fail()
-        preflight.turn_ended()
+        assert preflight.told(ReplyFailed(turn)) == [Discard(turn)]
+        preflight.turn_ended(is_released=False)

@@ -5,10 +5,15 @@ The rule of `turnDetection: stt` for a vendor that only emits transcripts (verb-
 - speech stopped and the words are final → the turn ends after ``silence`` seconds of quiet;
 - speech stopped and no final comes → after ``no_final`` seconds the last partial becomes the transcript;
 - words without any speech that our own detector heard (a quiet caller) → the same, counted from the last of them.
+
+Where a pause was judged (the acoustic mode), its waiting time takes the place of ``silence``.
 """
 
 import math
 from dataclasses import dataclass, field
+
+from turn.finals import Final, Taken
+from turn.latency import TurnClock
 
 
 @dataclass(slots=True)
@@ -17,6 +22,7 @@ class Endpoint:
 
     silence: float = 0.5
     no_final: float = 1.5
+    late_final: float = 5.0
     partial: str = ""
     confidence: float | None = None
     stopped_at: float | None = -math.inf  # when the voice ended; None while it is active
@@ -24,7 +30,11 @@ class Endpoint:
     changed_at: float = 0.0  # when the caller last gave a sign of life
     words: list[str] = field(default_factory=list)
     judged: float | None = None  # what the acoustic mode makes of this pause, instead of ``silence``
+    taken: Taken = field(init=False)  # what was dealt with before
     _is_detected: bool = False  # the words are of a voice that the detector heard
+
+    def __post_init__(self) -> None:
+        self.taken = Taken(self.late_final)
 
     @property
     def transcript(self) -> str:
@@ -56,23 +66,36 @@ class Endpoint:
         self.judged = None
         self.changed_at = now
         self._is_detected = True
+        self.taken.speech_started()
+
+    def spoke_at(self, now: float) -> float:
+        """When the caller last spoke, as far as the words tell: where the detector cannot tell a voice from noise."""
+        return self.changed_at if self.partial else now
 
     def speech_stopped(self, at: float) -> None:
         self.stopped_at = at
 
     def changed(self, text: str, now: float) -> None:
-        self.partial = text.strip()
+        if self.taken.is_owed(now):
+            return
+        self.taken.changed()
+        self.partial = self.taken.rest(text).strip()
         self.changed_at = now
         if self.partial:
             self._words_came(now)
 
-    def finished(self, text: str, confidence: float | None, now: float) -> None:
-        if text.strip():
-            self.words.append(text.strip())
+    def finished(self, text: str, confidence: float | None, now: float, *, is_open: bool = False) -> Final | None:
+        """What is new in it, if anything is; ``is_open`` as in :meth:`Taken.final`."""
+        final = self.taken.final(text, now, is_open=is_open)
+        if final is None:
+            return None
+        if final.text.strip():
+            self.words.append(final.text.strip())
             self.confidence = confidence
             self._words_came(now)
         self.partial = ""
         self.finished_at = self.changed_at = now
+        return final
 
     def due(self) -> float | None:
         """When the turn ends if nothing else happens; ``None`` while the caller is speaking."""
@@ -94,6 +117,18 @@ class Endpoint:
     @property
     def _pause(self) -> float:
         return self.silence if self.judged is None else self.judged
+
+    def clock(self, now: float, free_at: float) -> TurnClock:
+        """The instants of a turn that ends now. What the caller said before ``free_at``, over the agent's last words,
+        was waiting for those to end, not for us.
+        """
+        stopped = now if self.stopped_at is None else max(self.stopped_at, free_at)
+        return TurnClock(stopped=stopped, finished=self.finished_at if self.is_final else None, taken=now)
+
+    def take(self, now: float) -> None:
+        """The words so far are dealt with: whatever comes of them later is late."""
+        self.taken.take(self.words, self.partial, now)
+        self.clear()
 
     def reopen(self, transcript: str, confidence: float | None) -> None:
         """The caller goes on after the turn was taken but before anything of the answer was heard."""

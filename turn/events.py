@@ -166,7 +166,9 @@ class PauseJudged:
 
 @dataclass(frozen=True, slots=True)
 class InterruptionPredicted:
-    """The classifier takes what the caller is saying for an interruption (strategy `interruptPrediction`)."""
+    """The classifier takes what the caller is saying for an interruption (strategy `interruptPrediction`). It comes
+    before the words that it was drawn from: a final over the agent's voice is a remark until then.
+    """
 
 
 CallerEvent = (

@@ -5,7 +5,18 @@ a turn was taken on a partial, the next final begins with that turn's words.
 """
 
 import math
+import re
 from dataclasses import dataclass
+
+_WORD = re.compile(r"[\w']+")
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """New words, or with ``is_correction`` those that stand for the partial which the turn was taken with."""
+
+    text: str
+    is_correction: bool = False
 
 
 @dataclass(slots=True)
@@ -34,6 +45,20 @@ class Taken:
     def changed(self) -> None:
         """New words are on their way."""
         self.last = ""
+
+    def final(self, text: str, now: float, *, is_open: bool) -> Final | None:
+        """What a final brings; ``None`` when all of it was dealt with before. ``is_open``: nothing of the answer was
+        heard, so that the words which it answers can still be corrected.
+        """
+        if self.is_double(text, now):
+            return None
+        is_owed, correction, rest = self.is_owed(now), self.correction(text), self.rest(text)
+        self.finished(text, now)
+        if is_owed and is_open:
+            return Final(correction, is_correction=True) if correction.strip() else None
+        if text.strip() and (not rest or (is_owed and rest == text)):
+            return None  # what was answered already must not be answered again, and is too late to correct
+        return Final(rest)
 
     def finished(self, text: str, now: float) -> None:
         """A final came: none is owed any more."""
@@ -74,8 +99,8 @@ def without(said: str, text: str) -> str:
 
 def same_words(one: str, other: str) -> bool:
     """Equal once case, spacing and punctuation are set aside."""
-    return words(one) == words(other)
+    return one == other or words(one) == words(other)
 
 
 def words(text: str) -> list[str]:
-    return "".join(c if c.isalnum() or c == "'" else " " for c in text.casefold()).split()
+    return _WORD.findall(text.casefold().replace("_", " "))

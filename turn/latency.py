@@ -10,6 +10,8 @@ The guide names stt, eot, llm, tool and tts; text (the wait for a speakable piec
 
 from dataclasses import dataclass
 
+from turn.events import AudioArrived, ReplyBegan, ReplyEvent, ReplyHeard, SynthesisBegan, ToolsCalled, ToolsReturned
+
 
 @dataclass(frozen=True, slots=True)
 class Latency:
@@ -39,6 +41,25 @@ class TurnClock:
     is_hit: bool = False  # a speculation's words were at hand when the turn ended: the model cost nothing
     _tools_since: float | None = None
     _tools: float = 0.0
+
+    def told(self, event: ReplyEvent, now: float) -> None:
+        """An event of the turn's reply."""
+        match event:
+            case ReplyBegan():
+                self.mark("began", now)
+            case ToolsCalled():
+                self.tools_called(now)
+            case ToolsReturned():
+                self.tools_returned(now)
+            case SynthesisBegan():
+                self.mark("synthesis", now)
+            case AudioArrived():
+                self.mark("audio", now)
+            case ReplyHeard():
+                self.mark("audio", now)
+                self.mark("heard", now)
+            case _:
+                pass
 
     def mark(self, instant: str, now: float) -> None:
         if getattr(self, instant) is None:

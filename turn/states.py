@@ -24,7 +24,7 @@ The call is in one of these states; in brackets what ends a state when nothing h
 import enum
 from dataclasses import dataclass
 
-from turn.actions import Cause, Preflighted
+from turn.actions import Cause, EndTurn, Preflighted
 from turn.latency import TurnClock
 
 
@@ -40,6 +40,16 @@ class State(enum.Enum):
     INTERRUPTED = enum.auto()
     ENDING = enum.auto()
     ENDED = enum.auto()
+
+    @property
+    def is_callers(self) -> bool:
+        """Has the caller the floor?"""
+        return self in (State.HEARING, State.ENDPOINTING, State.INTERRUPTED)
+
+    @property
+    def is_agents(self) -> bool:
+        """Has the agent the floor, and nobody disputes it?"""
+        return self in (State.THINKING, State.SPEAKING)
 
 
 @dataclass(slots=True)
@@ -61,3 +71,21 @@ class Turn:
     def is_heard(self) -> bool:
         """Has the caller heard anything of the reply?"""
         return self.clock.heard is not None
+
+    def joined(self, reply: int, transcript: str, confidence: float | None, clock: TurnClock) -> "Turn":
+        """The same turn with more words and a new reply; the one before was discarded, released or not."""
+        fate: Preflighted | None = "miss" if self.preflight else None
+        return Turn(self.number, reply, Cause.CALLER, transcript, confidence, clock, preflight=fate)
+
+    def ended(self, *, interrupted: bool) -> EndTurn:
+        return EndTurn(
+            turn=self.number,
+            reply=self.reply,
+            cause=self.cause,
+            transcript=self.transcript,
+            confidence=self.confidence,
+            interrupted=interrupted,
+            error=self.error,
+            latency=self.clock.latency(),
+            preflight=self.preflight,
+        )
