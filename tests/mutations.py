@@ -210,6 +210,78 @@ BUGS: tuple[Bug, ...] = (
         "            audio.rewind()  # what it heard since its last final would be lost\n",
         "",
     ),
+    Bug(
+        "a late reply's events reach the turn",
+        "turn/machine.py",
+        "            if self.turn is not None and event.reply == self.turn.reply:",
+        "            if self.turn is not None:",
+    ),
+    Bug(
+        "the call goes on after its end",
+        "turn/machine.py",
+        "        if self.state is State.ENDED:\n            return []",
+        "        if False:\n            return []",
+    ),
+    Bug(
+        "a cough confirms",
+        "turn/bargein.py",
+        "        return state is State.HELD or",
+        "        return state in (State.HELD, State.SPEAKING) or",
+    ),
+    Bug(
+        "a held reply has no deadline",
+        "turn/deadlines.py",
+        "        self._held_at = now\n        self.at = now + self._settings.hold",
+        "        self._held_at = now\n        self.at = None",
+    ),
+    Bug(
+        "the think deadline is not armed",
+        "turn/deadlines.py",
+        "        self._horizon, self._held_at = now, None\n        self.at = now + self._settings.think",
+        "        self._horizon, self._held_at = now, None\n        self.at = None",
+    ),
+    Bug(
+        "the no-response timer runs on while the caller speaks",
+        "turn/machine.py",
+        "            case State.LISTENING, _:\n                self.state = State.HEARING",
+        "            case State.LISTENING, _:\n                pass",
+    ),
+    Bug(
+        "a no-response prompt after an error",
+        "turn/machine.py",
+        "prompts=not after_error)",
+        "prompts=True)",
+    ),
+    Bug(
+        "an interruption with words does not end the turn",
+        "turn/machine.py",
+        "        ended = [] if turn is None else self._end_turn(turn, interrupted=True)",
+        "        ended: list[Action] = []",
+    ),
+    Bug(
+        "sticky is ignored",
+        "turn/machine.py",
+        "            if self.settings.sticky and turn.is_cut:",
+        "            if False:",
+    ),
+    Bug(
+        "nobody is hung up on after a goodbye",
+        "turn/machine.py",
+        "        if self.state is State.ENDING or (turn.error",
+        "        if (turn.error",
+    ),
+    Bug(
+        "a speculation outlives the call",
+        "turn/machine.py",
+        "        return missed if self.turn is None else missed + self._end_turn(self.turn, interrupted=True)",
+        "        return [] if self.turn is None else self._end_turn(self.turn, interrupted=True)",
+    ),
+    Bug(
+        "a discarded reply plays on",
+        "agentd/call/sender.py",
+        "            if self._sent_samples > self.heard(reply):\n                self.cut()\n",
+        "",
+    ),
 )
 
 

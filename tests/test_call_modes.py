@@ -72,12 +72,7 @@ def test_without_a_greeting_the_caller_begins() -> None:
     assert (entry["turn"], entry["transcript"]) == (1, "hello")
 
 
-IS_REMARK = pytest.mark.xfail(
-    reason="the machine takes what is said over a message that nobody can interrupt for a remark"
-)
-
-
-@pytest.mark.parametrize("interruptible", [True, pytest.param(False, marks=IS_REMARK)])
+@pytest.mark.parametrize("interruptible", [True, False])
 def test_a_legal_notice_cannot_be_interrupted(interruptible: bool) -> None:
     text = "This call may be recorded for training purposes."
     greeting = {"text": text, "interruptible": interruptible}

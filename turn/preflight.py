@@ -74,7 +74,7 @@ class Preflight:
 
     def told(self, event: ReplyEvent) -> list[Action]:
         """Nobody but us hears of it before it is released. When it fails, the turn is prompted normally (the guide,
-        "Error Recovery"); until then the same words may be tried again, as often as the budget allows.
+        "Error Recovery"), and not early again: that would be the same failing model.
         """
         if event.reply != self.reply:
             return []
@@ -82,7 +82,7 @@ class Preflight:
             case ReplyBegan():
                 self.has_words = True
             case ReplyFailed(reply):
-                self.reply, self.transcript = None, ""
+                self.reply, self._begun = None, self.per_turn
                 return [Discard(reply)]
             case _:
                 pass

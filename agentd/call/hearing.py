@@ -19,7 +19,6 @@ from turn.events import (
     EagerEndOfTurn,
     EndOfTurn,
     Event,
-    SpeechConfirmed,
     SpeechStarted,
     SpeechStopped,
     TranscriptChanged,
@@ -102,8 +101,6 @@ class Hearing:
                     self._pause.speech_started()
                 if self.interruption is not None:
                     self.interruption.speech_started(spoken)
-            case SpeechConfirmed() if self.interruption is not None and self._machine.state is State.SPEAKING:
-                return  # how long it lasts is only one of the judge's reasons
             case SpeechStopped(quiet) if self.interruption is not None:
                 self.interruption.speech_stopped(quiet)
             case _:

@@ -12,7 +12,7 @@ from statistics import fmean
 
 from agentd.call.ear import level_dbfs
 from agentd.call.echo import Echo
-from turn.events import Event, InterruptionPredicted, SpeechStopped
+from turn.events import Event, InterruptionPredicted
 from turn.interruption import ECHO, Evidence, Verdict, judge
 
 FRAME = 0.02  # seconds of the caller's frames, and of ours whose level is taken
@@ -119,8 +119,6 @@ class InterruptionJudge:
     def _interrupt(self) -> None:
         self._asked = Asked.SETTLED
         self._tell(InterruptionPredicted())
-        if self._stopped_at is not None:  # the words came when the voice was over already
-            self._tell(SpeechStopped(self._now() - self._stopped_at))
 
     def _loudness(self) -> float | None:
         if len(self._usual) < ENOUGH or not self._levels:
