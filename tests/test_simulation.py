@@ -5,7 +5,7 @@ import pytest
 from tests.simulation import simulate
 
 SEEDS = 200
-NIGHTLY = 20_000
+NIGHTLY = 5_000
 
 
 def hold(seeds: range) -> None:
