@@ -1,6 +1,6 @@
-"""Our errors, each with the code that becomes the verb's ``completion_reason``."""
+"""Our errors, and the reasons for which a call ends."""
 
-# What ends a call, in the words of the verb (verb-decisions, "Errors").
+# The verb's ``completion_reason`` (verb-decisions, "Errors").
 NORMAL = "normal conversation end"
 DISCONNECTED = "disconnect from remote end"
 CONNECTION_FAILURE = "connection failure"
@@ -11,8 +11,6 @@ NO_RESPONSE = "no_response"
 
 class AgentdError(Exception):
     """Something that an operator or a caller of agentd can mend; the message says how."""
-
-    completion_reason = SERVER_FAILURE
 
 
 class CallRefused(AgentdError):
