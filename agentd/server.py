@@ -16,7 +16,6 @@ from starlette.websockets import WebSocket
 
 from agentd import __version__
 from agentd.call import setup
-from agentd.call.audio import inner_rate
 from agentd.jambonz.listen import Node, Session
 from providers.base import ProviderError
 from providers.registry import UnknownVendor
@@ -25,6 +24,7 @@ log = logging.getLogger("agentd.server")
 
 MESSAGE_LIMIT = 1 << 20  # bytes of one websocket message
 UNSENT = 30.0  # seconds that what we sent may wait for a peer that takes nothing (Linux)
+WARM_RATE = 16000  # Hz; what vendors share serves calls of every rate
 PING = 20.0  # seconds; jambonz never pings (faults-and-security.md 1.2)
 
 
@@ -68,7 +68,7 @@ async def warm(node: Node) -> None:
     """
     for name, agent in node.config.agents.items():
         try:
-            made = setup.vendors(agent, node.config.server, node.shared, inner_rate(16000))
+            made = setup.vendors(agent, node.config.server, node.shared, WARM_RATE)
             for vendor in (made.stt, made.llm, made.tts):
                 if start := getattr(vendor, "warm", None):
                     await start()

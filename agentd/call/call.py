@@ -130,9 +130,6 @@ class Call:
         self._inbox.append(event)
         self._advance()
 
-    def _tick(self, due: float) -> None:
-        self._advance(due)
-
     def _advance(self, due: float | None = None) -> None:
         if self._is_busy:
             return
@@ -157,7 +154,7 @@ class Call:
             self._timer = None
         due = self.machine.timer_at()
         if due is not None and not self._over.is_set():
-            self._timer = self._loop.call_at(due, self._tick, due)
+            self._timer = self._loop.call_at(due, self._advance, due)
 
     def _do(self, actions: list[Action]) -> None:
         if self.machine.state is not self._state:

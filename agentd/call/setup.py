@@ -159,15 +159,15 @@ def toolbox(agent: Agent, hang_up: Offer) -> Toolbox:
     """Built-in tools first, then the pre-built ones (verb-decisions, "Tools"). What nobody answers is not offered:
     the toolHook and MCP servers are not built yet.
     """
+    for name in agent.tools:
+        if name not in PREBUILT:  # the files' names were checked; those of a call's metadata stop no call
+            log.warning("tool ignored", extra={"why": f"expected one of {', '.join(PREBUILT)}; got {name!r}"})
     built_in = [hang_up] if agent.hangup is not None else []
     return Toolbox([*built_in, *(Offer(made.tool, made.execute) for made in prebuilt(agent))])
 
 
 def prebuilt(agent: Agent) -> list[Prebuilt]:
-    """The pre-built tools that it names. The files' names were checked; those of a call's metadata stop no call."""
-    for name in agent.tools:
-        if name not in PREBUILT:
-            log.warning("tool ignored", extra={"why": f"expected one of {', '.join(PREBUILT)}; got {name!r}"})
+    """The pre-built tools that it names, as far as there are any of these names."""
     return [PREBUILT[name] for name in agent.tools if name in PREBUILT]
 
 
