@@ -31,6 +31,7 @@ class Shared:
 
     def __init__(self) -> None:
         self._made: dict[str, Closable] = {}
+        self._warm: set[str] = set()  # keys that were started, or failed to
 
     def get(self, key: str, make: Callable[[], T]) -> T:
         """The one object of this key; made when first asked for."""
@@ -39,9 +40,12 @@ class Shared:
         return cast(T, self._made[key])
 
     async def warm(self) -> None:
-        """Start what there is, so that no call has to wait for it."""
-        for thing in list(self._made.values()):
-            if start := getattr(thing, "warm", None):
+        """Start what is new here, so that no call has to wait for it. Each is started once, so that a failure is told
+        to whoever brought it and to nobody after.
+        """
+        for key, thing in list(self._made.items()):
+            if key not in self._warm and (start := getattr(thing, "warm", None)):
+                self._warm.add(key)
                 await start()
 
     async def aclose(self) -> None:
