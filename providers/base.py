@@ -2,7 +2,12 @@
 
 Audio is L16 everywhere: signed 16-bit little-endian, one channel; the rate stands beside it.
 A vendor is a module with a function ``make_stt``, ``make_llm`` or ``make_tts`` of ``(spec, shared)``;
-:mod:`providers.registry` finds it by name.
+:mod:`providers.registry` finds it by name. What that returns serves one call, and may have three more methods:
+
+- ``async warm()``: when the server starts; pay for what the first call of a process would otherwise pay for.
+- ``ready()``: a plain call, whenever a turn is near (the call begins, the caller speaks). Begins to dial whatever
+  connection the next request would wait for, unless it is there already. Never raises, never waits.
+- ``async aclose()``: the call is over; close what only this call used.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -16,15 +21,18 @@ class ProviderError(Exception):
     """A vendor failed. Names the vendor, a stable code and whether trying again can help.
 
     SDK exceptions are translated into this at the vendor's boundary with ``raise … from exc``. The message must
-    never hold a credential.
+    never hold a credential. ``retry_after``: seconds that the vendor asked us to wait, where it did.
     """
 
-    def __init__(self, vendor: str, code: str, message: str = "", *, retryable: bool = False) -> None:
+    def __init__(
+        self, vendor: str, code: str, message: str = "", *, retryable: bool = False, retry_after: float | None = None
+    ) -> None:
         super().__init__(f"{vendor}: {message or code}")
         self.vendor = vendor
         self.code = code
         self.message = message or code
         self.retryable = retryable
+        self.retry_after = retry_after
 
 
 # Speech to text -------------------------------------------------------------------------------------------
@@ -79,22 +87,40 @@ class Stt(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Native:
+    """Something in the own form of one protocol (``openai``, ``anthropic``, ``google``, ``bedrock``), such as a signed
+    thought. That protocol gets it back unchanged; every other takes what stands beside it.
+    """
+
+    protocol: str
+    content: Any
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The model asks for a tool. ``arguments`` is its JSON text, unparsed: models do send invalid JSON."""
+    """The model asks for a tool. ``arguments`` is its JSON text, unparsed: models do send invalid JSON.
+
+    ``native`` is what the vendor wants back together with this call.
+    """
 
     id: str
     name: str
     arguments: str
+    native: Native | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One entry of the conversation. A ``tool`` message answers the call named by ``tool_call_id``."""
+    """One entry of the conversation. A ``tool`` message answers the call named by ``tool_call_id``.
+
+    ``native`` is the whole message as its author wrote it for one protocol, where that says more than the rest.
+    """
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    native: Native | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +210,20 @@ class Tts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SttSpec:
-    """``hints`` are words and sentences that the caller is likely to say. ``rate`` is that of the feed, in Hz."""
+    """``hints`` are words and sentences that the caller is likely to say. ``rate`` is that of the feed, in Hz.
+
+    ``languages`` are further ones that the caller may speak (`altLanguages`). ``options`` are the recognizer's own
+    keys of that vendor (``deepgramOptions``, …). ``ends_turns``: the vendor's own turn detection decides; else agentd
+    does, and wants finals soon after each SPEECH_STOPPED.
+    """
 
     vendor: str
     language: str = "en-US"
     rate: int = 16000
+    model: str = ""
+    languages: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
+    ends_turns: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -207,10 +241,11 @@ class LlmSpec:
 
 @dataclass(frozen=True, slots=True)
 class TtsSpec:
-    """``voice`` is the vendor's own name or id of a voice; ``None`` takes its default."""
+    """``voice`` is the vendor's own name or id of a voice; ``None`` takes its default. So does an empty ``model``."""
 
     vendor: str
     voice: str | None = None
+    model: str = ""
     language: str = "en-US"
     options: Mapping[str, Any] = field(default_factory=dict)
     credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)

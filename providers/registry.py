@@ -9,9 +9,34 @@ from providers.base import Llm, LlmSpec, Stt, SttSpec, Tts, TtsSpec
 
 T = TypeVar("T", bound="Closable")
 
-STT = {"local": "providers.stt.local", "scripted": "providers.scripted"}
-LLM = {"openai": "providers.llm.openai", "demo": "providers.llm.demo", "scripted": "providers.scripted"}
-TTS = {"local": "providers.tts.local", "scripted": "providers.scripted"}
+STT = {
+    "assemblyai": "providers.stt.assemblyai",
+    "deepgram": "providers.stt.deepgram",
+    "deepgramflux": "providers.stt.flux",
+    "elevenlabs": "providers.stt.elevenlabs",
+    "flux": "providers.stt.flux",
+    "local": "providers.stt.local",
+    "scripted": "providers.scripted",
+    "speechmatics": "providers.stt.speechmatics",
+}
+LLM = {
+    "anthropic": "providers.llm.anthropic",
+    "aws": "providers.llm.bedrock",
+    "bedrock": "providers.llm.bedrock",
+    "demo": "providers.llm.demo",
+    "google": "providers.llm.google",
+    "openai": "providers.llm.openai",
+    "scripted": "providers.scripted",
+}
+TTS = {
+    "cartesia": "providers.tts.cartesia",
+    "deepgram": "providers.tts.deepgram",
+    "elevenlabs": "providers.tts.elevenlabs",
+    "local": "providers.tts.local",
+    "openai": "providers.tts.openai",
+    "rime": "providers.tts.rime",
+    "scripted": "providers.scripted",
+}
 
 ENTRY_POINTS = "agentd.providers"  # other packages add vendors here, as "stt.acme = acme_agentd.stt"
 

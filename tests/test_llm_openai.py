@@ -11,7 +11,8 @@ import openai
 import pytest
 
 from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, TextDelta, Tool, ToolCall
-from providers.llm.openai import DataLines, OpenAiLlm, code_of, make_llm, redact, to_wire
+from providers.failures import kind_of, redact
+from providers.llm.openai import DataLines, OpenAiLlm, make_llm, to_wire
 from providers.registry import Shared
 
 KEY = "sk-proj-verysecret0123456789"
@@ -353,10 +354,10 @@ def test_a_connection_closed_in_the_instant_of_its_reuse_is_tried_again_at_once(
     run(test())
 
 
-def test_code_of_reads_the_vendors_word_where_there_is_no_status() -> None:
-    assert code_of(None, "rate_limit_exceeded") == ("llm-rate-limited", True)
-    assert code_of(None, "invalid_request_error") == ("llm-bad-request", False)
-    assert code_of(None, "") == ("llm-server-error", True)
+def test_a_failure_without_a_status_is_known_by_the_vendors_word() -> None:
+    assert kind_of(None, "rate_limit_exceeded") == "rate-limited"
+    assert kind_of(None, "invalid_request_error") == "bad-request"
+    assert kind_of(None, "") == "server-error"
 
 
 def test_redact_finds_keys_by_their_looks() -> None:

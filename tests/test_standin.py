@@ -306,7 +306,7 @@ def test_a_whole_conversation_over_http() -> None:
 def test_words_are_streamed_one_by_one_with_usage_and_the_scripts_name() -> None:
     async def test(llm: Llm, demo: Demo) -> None:
         demo.server.start()
-        client = demo.pool.root.with_options(base_url=demo.server.url)
+        client = demo.root.client.with_options(base_url=demo.server.url)
         words: Any = [{"role": "user", "content": [{"type": "text", "text": "thanks"}]}]
         chunks = [
             chunk

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from providers.base import LlmEvent, LlmSpec, Prompt
-from providers.llm.openai import OpenAiLlm, Pool
+from providers.llm.openai import OpenAiLlm, Root
+from providers.pools import HttpPool
 from providers.registry import Shared
 from providers.standin import MODEL
 from providers.standin_server import StandinServer
@@ -15,7 +16,8 @@ class Demo:
 
     def __init__(self) -> None:
         self.server = StandinServer()
-        self.pool = Pool(trust_env=False)  # a proxy of the environment could not reach our loopback
+        self.pool = HttpPool(trust_env=False)  # a proxy of the environment could not reach our loopback
+        self.root = Root(self.pool)
 
     async def aclose(self) -> None:
         await self.pool.aclose()  # first: the server waits for its connections
@@ -30,7 +32,7 @@ class DemoLlm:
     def __init__(self, spec: LlmSpec, demo: Demo) -> None:
         # The stand-in has one model, and neither the agent's URL nor its key is for it.
         here = replace(spec, model=MODEL, connect={"baseURL": demo.server.url}, credentials={})
-        self._llm = OpenAiLlm(here, demo.pool.root)
+        self._llm = OpenAiLlm(here, demo.root)
         self._demo = demo
 
     def reply(self, prompt: Prompt) -> AsyncIterator[LlmEvent]:

@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
+import copy
 import functools
 import json
 import logging
-import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
@@ -17,16 +17,14 @@ from openai import AsyncAPIResponse
 from openai.types.chat import ChatCompletionChunk
 
 from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, TextDelta, Tool, ToolCall
+from providers.failures import failure, kind_of, retry_after, safe_cause
+from providers.pools import HttpPool, http_pool
 from providers.registry import Shared
 
 log = logging.getLogger("agentd.llm.openai")
 
 OPENAI_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-4.1-mini"
-# HTTP/1.1 only: httpcore2 closes a cancelled h2 stream without RST_STREAM, and the vendor generates to the end.
-# Turns are further apart than the default expiry of 5 s, which would put TCP and TLS into every turn.
-LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=300, keepalive_expiry=120)
-TIMEOUT = httpx2.Timeout(30, connect=3, read=15)  # seconds; read is the longest gap between two chunks
 DRAIN_S = 0.25  # how long the end of the body may take after [DONE]; only a body read to its end frees the connection
 LONGEST_LINE = 1 << 20  # bytes of one SSE line; a server that never ends a line is not let fill the memory
 
@@ -218,76 +216,45 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 # Errors ---------------------------------------------------------------------------------------------------
 
-KEYLIKE = re.compile(r"(?i)\b(?:sk|rk|pk|gsk|xai|key)[-_][\w*.-]{6,}|\bbearer\s+\S+")
-
-
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without the given secrets and without anything that looks like a key: vendors echo them."""
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "[redacted]")
-    return KEYLIKE.sub("[redacted]", text)
-
-
-def code_of(status: int | None, vendor_code: str = "") -> tuple[str, bool]:
-    """Our code and whether trying again can help, from the HTTP status, or from the vendor's word when there is
-    none (inside a stream).
-    """
-    if vendor_code in ("insufficient_quota", "billing_hard_limit_reached"):
-        return "llm-quota-exceeded", False
-    if status == 429 or "rate_limit" in vendor_code:
-        return "llm-rate-limited", True
-    if status in (401, 403) or vendor_code == "invalid_api_key":
-        return "llm-unauthorized", False
-    if status == 404:
-        return "llm-not-found", False
-    if status == 408:
-        return "llm-timeout", True
-    if (status is not None and 400 <= status < 500) or vendor_code.startswith(("invalid_request", "context_length")):
-        return "llm-bad-request", False
-    return "llm-server-error", True
-
 
 def to_provider_error(exc: Exception, vendor: str, secrets: Iterable[str] = ()) -> ProviderError:
     """Any failure of a request or of its stream, in our words."""
+    wait: float | None = None
     match exc:
         case openai.APIStatusError():
-            code, retryable = code_of(exc.status_code, str(exc.code or ""))
+            kind, wait = kind_of(exc.status_code, str(exc.code or "")), retry_after(exc.response.headers)
             body = _mapping(exc.body)
             message = f"HTTP {exc.status_code}: {body.get('message') or exc.response.reason_phrase}"
         case StreamError():
-            code, retryable = code_of(exc.status, exc.code)
-            message = f"error in the stream: {exc}"
+            kind, message = kind_of(exc.status, exc.code), f"error in the stream: {exc}"
         case openai.APITimeoutError() | httpx2.TimeoutException():
-            code, retryable, message = "llm-timeout", True, "expected an answer, got none in time"
+            kind, message = "timeout", "expected an answer, got none in time"
         case openai.APIConnectionError() | httpx2.HTTPError() | httpx2.StreamError():
-            code, retryable = "llm-connection-lost", True
-            message = f"connection lost ({type(exc.__cause__ or exc).__name__})"
+            kind, message = "connection-lost", f"connection lost ({type(exc.__cause__ or exc).__name__})"
         case _:
-            code, retryable, message = "llm-bad-stream", True, str(exc)
-    return ProviderError(vendor, code, redact(message, secrets)[:400], retryable=retryable)
+            kind, message = "bad-stream", str(exc)
+    return failure("llm", vendor, kind, message, secrets=secrets, retry_after=wait)
 
 
 # The vendor -----------------------------------------------------------------------------------------------
 
 
-class Pool:
-    """The connections of one server to all servers of OpenAI's protocol, and the client that others are copied from
-    (0.04 ms; a client with a pool of its own costs 20 ms and shares nothing).
-    """
+class Root:
+    """The SDK's client that all others are copied from (0.04 ms; one with a pool of its own costs 20 ms)."""
 
-    def __init__(self, *, trust_env: bool = True) -> None:
-        self.http = openai.DefaultAsyncHttpxClient(limits=LIMITS, timeout=TIMEOUT, trust_env=trust_env)
+    def __init__(self, pool: HttpPool) -> None:
+        self.pool = pool
         # No retries inside the SDK: it sleeps up to 120 s when the vendor says retry-after, while a caller waits.
-        self.root = openai.AsyncOpenAI(api_key="none", base_url=OPENAI_URL, http_client=self.http, max_retries=0)
+        self.client = openai.AsyncOpenAI(api_key="none", base_url=OPENAI_URL, http_client=pool.http, max_retries=0)
 
     async def aclose(self) -> None:
-        await self.http.aclose()
+        """Nothing of its own to close: the pool is the server's."""
 
 
 class OpenAiLlm:
     """One model at one server. Holds no state between replies, so a call may run several at once."""
 
-    def __init__(self, spec: LlmSpec, root: openai.AsyncOpenAI) -> None:
+    def __init__(self, spec: LlmSpec, root: Root) -> None:
         url, key = base_url(spec), str(spec.credentials.get("apiKey") or "").strip()
         if not url.startswith(("http://", "https://")):
             raise ProviderError(spec.vendor, "llm-bad-url", f"expected baseURL to begin with http(s)://, got {url!r}")
@@ -304,7 +271,8 @@ class OpenAiLlm:
         self.name = f"{spec.vendor}:{model_of(spec)}"
         self._spec = spec
         self._secrets = (key, *(value for value in headers.values() if len(value) >= 8))
-        self._client = root.with_options(api_key=key or "none", base_url=url, default_headers=headers)
+        self._pool = root.pool
+        self._client = root.client.with_options(api_key=key or "none", base_url=url, default_headers=headers)
         # The SDK takes these from the environment, and would tell them to any server.
         self._client.organization = self._client.project = None
 
@@ -335,7 +303,7 @@ class OpenAiLlm:
                         yield event
         except (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, StreamError, ValueError) as exc:
             if not answer.is_whole() or isinstance(exc, StreamError):
-                raise self._translate(exc) from _cause(exc, self._secrets)
+                raise self._translate(exc) from safe_cause(exc, self._secrets)
         if not answer.is_whole():
             raise self._cut(answer, kind)
         if answer.finish == "content_filter" and not said:
@@ -348,10 +316,16 @@ class OpenAiLlm:
         Nothing leaves the process. Await it once, when the server starts.
         """
         http = httpx2.AsyncClient(transport=httpx2.MockTransport(_canned))
-        warm = OpenAiLlm(self._spec, self._client.with_options(http_client=http))
+        warm = copy.copy(self)
+        warm._client = self._client.with_options(http_client=http)
         async with http:
             async for _ in warm.reply(Prompt((Message("user", "hello"),), (Tool("t", "t", {}),))):
                 pass
+
+    def ready(self) -> None:
+        """Have an open connection to the server."""
+        headers = {name: value for name, value in self._client.default_headers.items() if isinstance(value, str)}
+        self._pool.ready(f"{base_url(self._spec)}/models", headers)
 
     async def _send(
         self, stack: contextlib.AsyncExitStack, wire: dict[str, Any]
@@ -389,11 +363,6 @@ class OpenAiLlm:
         return to_provider_error(exc, self._spec.vendor, self._secrets)
 
 
-def _cause(exc: Exception, secrets: Iterable[str]) -> Exception | None:
-    """The cause to chain, unless its own text would put a key into a traceback."""
-    return exc if redact(str(exc), secrets) == str(exc) else None
-
-
 async def _drain(body: AsyncIterator[bytes]) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_S):
@@ -408,4 +377,5 @@ def _canned(request: httpx2.Request) -> httpx2.Response:
 
 def make_llm(spec: LlmSpec, shared: Shared) -> OpenAiLlm:
     """Raises :class:`ProviderError` when the key, the model or a usable URL is missing."""
-    return OpenAiLlm(spec, shared.get("openai", Pool).root)
+    pool = http_pool(shared)
+    return OpenAiLlm(spec, shared.get("openai", lambda: Root(pool)))

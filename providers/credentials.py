@@ -1,0 +1,37 @@
+"""Credentials that nobody configured: the environment variables that the vendors' own SDKs read."""
+
+import os
+from collections.abc import Mapping
+
+SAME_ACCOUNT = {"deepgramflux": "deepgram", "flux": "deepgram", "bedrock": "aws"}
+"""Vendor names that are another name's account."""
+
+# Each credential with the variables that may hold it, the first that is set counts. AWS is left to boto3, which knows
+# profiles and roles as well.
+ENVIRONMENT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "anthropic": {"apiKey": ("ANTHROPIC_API_KEY",), "baseURL": ("ANTHROPIC_BASE_URL",)},
+    "assemblyai": {"apiKey": ("ASSEMBLYAI_API_KEY",)},
+    "cartesia": {"apiKey": ("CARTESIA_API_KEY",)},
+    "deepgram": {"apiKey": ("DEEPGRAM_API_KEY",)},
+    "elevenlabs": {"apiKey": ("ELEVENLABS_API_KEY",)},
+    "google": {"apiKey": ("GOOGLE_API_KEY", "GEMINI_API_KEY")},
+    "openai": {"apiKey": ("OPENAI_API_KEY",), "baseURL": ("OPENAI_BASE_URL",)},
+    "rime": {"apiKey": ("RIME_API_KEY",)},
+    "speechmatics": {"apiKey": ("SPEECHMATICS_API_KEY",)},
+}
+
+
+def variables(vendor: str) -> tuple[str, ...]:
+    """The environment variables in which a vendor's key is looked for."""
+    return ENVIRONMENT.get(SAME_ACCOUNT.get(vendor, vendor), {}).get("apiKey", ())
+
+
+def from_environment(vendor: str, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What the environment has for a vendor; ``{}`` when there is no key in it."""
+    environment = os.environ if environment is None else environment
+    found = {
+        name: value
+        for name, names in ENVIRONMENT.get(SAME_ACCOUNT.get(vendor, vendor), {}).items()
+        if (value := next((environment[each] for each in names if environment.get(each)), None))
+    }
+    return found if "apiKey" in found else {}

@@ -1,0 +1,173 @@
+"""Websockets to vendors: dialled with a deadline, failures in our words, closed within a second."""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.protocol import State
+
+from providers.base import ProviderError
+from providers.failures import Role, failure, kind_of, retry_after, safe_cause
+
+log = logging.getLogger("agentd.sockets")
+quiet = logging.getLogger("agentd.sockets.wire")  # websockets' own log prints handshakes, keys included, at debug level
+quiet.setLevel(logging.INFO)
+
+DIAL = 5.0  # seconds for TCP, TLS and the upgrade
+CLOSE = 1.0  # seconds for the close handshake; a peer that does not answer is cut off
+LONGEST_MESSAGE = 8 << 20  # bytes
+REFUSALS = {1008: "unauthorized", 1011: "server-error", 1013: "rate-limited"}  # what close codes mean most often
+
+
+class Wire(Protocol):
+    """A websocket to a vendor. SDKs that bring their own are wrapped to look like this."""
+
+    @property
+    def is_open(self) -> bool:
+        """Nobody has closed it, as far as is known here."""
+        ...
+
+    async def send(self, message: str | bytes) -> None:
+        """Raises :class:`ProviderError`."""
+        ...
+
+    async def receive(self) -> str | bytes | None:
+        """The next message; ``None`` once the vendor has closed in peace. Raises :class:`ProviderError` when the
+        connection is lost. May be cancelled without losing a message.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Never raises; returns within :data:`CLOSE` seconds."""
+        ...
+
+
+class Socket:
+    """A :class:`Wire` over the package websockets. ``closings``: what a vendor's own close codes mean, as kinds of
+    :mod:`providers.failures`.
+    """
+
+    def __init__(
+        self,
+        connection: ClientConnection,
+        role: Role,
+        vendor: str,
+        *,
+        secrets: Iterable[str] = (),
+        closings: Mapping[int, str] = {},
+    ) -> None:
+        self._connection = connection
+        self._role = role
+        self._vendor = vendor
+        self._secrets = tuple(secrets)
+        self._closings = {**REFUSALS, **closings}
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection.state is State.OPEN
+
+    async def send(self, message: str | bytes) -> None:
+        try:
+            await self._connection.send(message)
+        except ConnectionClosed as exc:
+            raise self._lost(exc) from safe_cause(exc, self._secrets)
+
+    async def receive(self) -> str | bytes | None:
+        try:
+            return await self._connection.recv()
+        except ConnectionClosedOK as exc:
+            if exc.rcvd is not None and exc.rcvd.code in self._closings:
+                raise self._lost(exc) from safe_cause(exc, self._secrets)
+            return None
+        except ConnectionClosed as exc:
+            raise self._lost(exc) from safe_cause(exc, self._secrets)
+
+    async def close(self) -> None:
+        await close(self._connection)
+
+    def _lost(self, exc: ConnectionClosed) -> ProviderError:
+        code, reason = (exc.rcvd.code, exc.rcvd.reason) if exc.rcvd is not None else (None, "")
+        kind = self._closings.get(code or 0, "connection-lost")
+        told = f"connection closed with code {code}: {reason or 'no reason given'}" if code else "connection lost"
+        return failure(self._role, self._vendor, kind, told, secrets=self._secrets)
+
+
+async def close(connection: ClientConnection) -> None:
+    """In peace within a second, by force otherwise: websockets waits up to 20 s for a peer that does not read."""
+    with contextlib.suppress(TimeoutError, ConnectionClosed, OSError):
+        async with asyncio.timeout(CLOSE):
+            await connection.close()
+    connection.transport.abort()
+
+
+async def dial(
+    role: Role,
+    vendor: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] = {},
+    secrets: Iterable[str] = (),
+    closings: Mapping[int, str] = {},
+) -> Socket:
+    """Open a websocket. Raises :class:`ProviderError`: by the HTTP status of a refusal, ``connection-lost`` when nobody
+    answers, ``timeout`` after :data:`DIAL` seconds, ``bad-request`` for what is no URL.
+    """
+    try:
+        connection = await connect(
+            url,
+            additional_headers=dict(headers),
+            compression=None,
+            open_timeout=DIAL,
+            ping_interval=20,
+            ping_timeout=20,
+            close_timeout=CLOSE,
+            max_size=LONGEST_MESSAGE,
+            logger=quiet,
+            user_agent_header=None,
+        )
+    except Exception as exc:
+        raise dial_failure(exc, role, vendor, secrets) from safe_cause(exc, secrets)
+    return Socket(connection, role, vendor, secrets=secrets, closings=closings)
+
+
+def dial_failure(exc: Exception, role: Role, vendor: str, secrets: Iterable[str] = ()) -> ProviderError:
+    """What went wrong while a websocket was opened, in our words."""
+    match exc:
+        case ProviderError():
+            return exc
+        case InvalidStatus():
+            response = exc.response
+            said = (response.body or b"").decode(errors="replace") or response.reason_phrase
+            return failure(
+                role,
+                vendor,
+                kind_of(response.status_code),
+                f"HTTP {response.status_code}: {said}",
+                secrets=secrets,
+                retry_after=retry_after(response.headers),
+            )
+        case TimeoutError():
+            return failure(role, vendor, "timeout", f"expected a connection within {DIAL:.0f} s, got none")
+        case InvalidURI() | ValueError():
+            return failure(role, vendor, "bad-request", "expected the URL of a websocket, got another")
+        case OSError() | EOFError() | InvalidHandshake():
+            return failure(role, vendor, "connection-lost", f"cannot connect ({type(exc).__name__})")
+        case _:
+            return failure(role, vendor, "connection-lost", f"cannot connect ({type(exc).__name__})")
+
+
+def decoded(message: str | bytes, vendor: str) -> dict[str, Any]:
+    """A message as a JSON object. What is none is skipped with a warning: an empty object."""
+    try:
+        found = json.loads(message)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return found
+    log.warning("message is no JSON object, skipped", extra={"vendor": vendor, "length": len(message)})
+    return {}
