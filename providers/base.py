@@ -147,7 +147,12 @@ class TextDelta:
     text: str
 
 
-LlmEvent = TextDelta | ToolCall
+@dataclass(frozen=True, slots=True)
+class Working:
+    """A sign of life: the model is at something that is not for the caller's ears, a thought or a tool's arguments."""
+
+
+LlmEvent = TextDelta | ToolCall | Working
 
 
 class Llm(Protocol):
@@ -241,11 +246,14 @@ class LlmSpec:
 
 @dataclass(frozen=True, slots=True)
 class TtsSpec:
-    """``voice`` is the vendor's own name or id of a voice; ``None`` takes its default. So does an empty ``model``."""
+    """``voice`` is the vendor's own name or id of a voice; ``None`` takes its default. So does an empty ``model``.
+    ``rate`` (Hz) is the one that :meth:`Tts.speak` will be asked for: what is dialled ahead is dialled for it.
+    """
 
     vendor: str
     voice: str | None = None
     model: str = ""
     language: str = "en-US"
+    rate: int = 8000
     options: Mapping[str, Any] = field(default_factory=dict)
     credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import Mapping
 from contextvars import ContextVar
+from typing import Any
 
 import httpx2
 
@@ -17,6 +18,12 @@ log = logging.getLogger("agentd.pools")
 LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=300, keepalive_expiry=120)
 TIMEOUT = httpx2.Timeout(30, connect=3, read=15)  # seconds; read is the longest gap between two chunks
 READY_TIMEOUT = 5.0  # seconds that dialling ahead may take
+
+
+def timeout_of(connect: Mapping[str, Any]) -> httpx2.Timeout:
+    """:data:`TIMEOUT` with an author's ``connectOptions.timeout``: the seconds to the first byte, and between two."""
+    return httpx2.Timeout(**{**TIMEOUT.as_dict(), "read": float(connect.get("timeout") or TIMEOUT.read or 0)})
+
 
 responses: ContextVar[list[httpx2.Response]] = ContextVar("responses")
 """Set it to a list, and the responses of this task's requests are put in: a handle to close what an SDK does not."""

@@ -20,6 +20,7 @@ STT = {
     "speechmatics": "providers.stt.speechmatics",
 }
 LLM = {
+    "CUSTOM_LLM": "providers.llm.openai",
     "anthropic": "providers.llm.anthropic",
     "aws": "providers.llm.bedrock",
     "bedrock": "providers.llm.bedrock",

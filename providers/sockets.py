@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
+import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -99,10 +101,27 @@ class Socket:
 
 async def close(connection: ClientConnection) -> None:
     """In peace within a second, by force otherwise: websockets waits up to 20 s for a peer that does not read."""
-    with contextlib.suppress(TimeoutError, ConnectionClosed, OSError):
-        async with asyncio.timeout(CLOSE):
-            await connection.close()
-    connection.transport.abort()
+    try:
+        with contextlib.suppress(TimeoutError, ConnectionClosed, OSError):
+            async with asyncio.timeout(CLOSE):
+                await connection.close()
+    finally:
+        connection.transport.abort()  # also when we are cancelled meanwhile
+
+
+@functools.cache
+def tls() -> ssl.SSLContext:
+    """One for all connections: each of its own would read the system's certificates, 30 ms that hold the loop."""
+    return ssl.create_default_context()
+
+
+class _Direct(connect):
+    """A key goes only where it was configured for. On its way to another host, websockets itself would take
+    ``Authorization`` out of the headers, but not ``xi-api-key``.
+    """
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        return exc
 
 
 async def dial(
@@ -118,13 +137,15 @@ async def dial(
     answers, ``timeout`` after :data:`DIAL` seconds, ``bad-request`` for what is no URL.
     """
     try:
-        connection = await connect(
+        connection = await _Direct(
             url,
             additional_headers=dict(headers),
+            ssl=tls() if url.lower().startswith("wss:") else None,
             compression=None,
             open_timeout=DIAL,
             ping_interval=20,
-            ping_timeout=20,
+            # A synthesizer sends a minute of audio in seconds, which is read as it is played: its pong waits behind.
+            ping_timeout=None if role == "tts" else 20,
             close_timeout=CLOSE,
             max_size=LONGEST_MESSAGE,
             logger=quiet,
@@ -153,10 +174,10 @@ def dial_failure(exc: Exception, role: Role, vendor: str, secrets: Iterable[str]
             )
         case TimeoutError():
             return failure(role, vendor, "timeout", f"expected a connection within {DIAL:.0f} s, got none")
+        case OSError() | EOFError() | InvalidHandshake():  # an untrusted certificate is a ValueError, too
+            return failure(role, vendor, "connection-lost", f"cannot connect ({type(exc).__name__})")
         case InvalidURI() | ValueError():
             return failure(role, vendor, "bad-request", "expected the URL of a websocket, got another")
-        case OSError() | EOFError() | InvalidHandshake():
-            return failure(role, vendor, "connection-lost", f"cannot connect ({type(exc).__name__})")
         case _:
             return failure(role, vendor, "connection-lost", f"cannot connect ({type(exc).__name__})")
 

@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, TextDelta, Tool, ToolCall
+from providers.base import LlmEvent, LlmSpec, Message, Native, Prompt, ProviderError, TextDelta, Tool, ToolCall, Working
 from providers.failures import kind_of, redact
 from providers.llm.openai import DataLines, OpenAiLlm, make_llm, to_wire
 from providers.registry import Shared
@@ -139,13 +139,13 @@ HI = [delta(role="assistant", content=""), delta(content="Hi"), delta(content=" 
 
 
 async def collect(llm: OpenAiLlm, prompt: Prompt = HELLO) -> list[LlmEvent]:
-    return [event async for event in llm.reply(prompt)]
+    return [event async for event in llm.reply(prompt) if not isinstance(event, Working)]
 
 
 async def failure(llm: OpenAiLlm, heard: list[LlmEvent] | None = None) -> ProviderError:
     with pytest.raises(ProviderError) as caught:
         async for event in llm.reply(HELLO):
-            if heard is not None:
+            if heard is not None and not isinstance(event, Working):
                 heard.append(event)
     return caught.value
 
@@ -536,3 +536,63 @@ def test_warming_up_asks_nobody() -> None:
             assert there.connections == 0
 
     run(test())
+
+
+# What servers want back -------------------------------------------------------------------------------------
+
+
+def test_thoughts_of_an_answer_with_calls_are_kept_with_the_first_call() -> None:
+    signature = {"google": {"thought_signature": "c2lnbmVk"}}
+    first, second = events_of(
+        delta(reasoning_content="They ask "),
+        delta(reasoning_content="for Oslo."),
+        delta(tool_calls=[{**call(0, "a", "get_weather", "{}"), "extra_content": signature}]),
+        delta(tool_calls=[call(1, "b", "datetime", "{}")]),
+        delta("tool_calls"),
+    )
+    kept = {"extra_content": signature, "reasoning_content": "They ask for Oslo."}
+    assert first == ToolCall("a", "get_weather", "{}", Native("openai", kept))
+    assert second == ToolCall("b", "datetime", "{}")
+
+
+def test_pieces_of_one_detail_are_joined_and_details_kept_apart() -> None:
+    def detail(**fields: Any) -> str:
+        return delta(reasoning_details=[fields])
+
+    (called,) = events_of(
+        detail(type="reasoning.text", index=0, text="They ask "),
+        detail(type="reasoning.text", index=0, text="for Oslo."),
+        detail(type="reasoning.text", index=0, text=None, signature="c2ln"),
+        detail(type="reasoning.text", index=1, text="Yes."),
+        detail(type="reasoning.encrypted", index=2, data="AAAA"),
+        detail(type="reasoning.encrypted", index=2, data="BBBB"),
+        delta(tool_calls=[call(0, "a", "datetime", "{}")]),
+        delta("tool_calls"),
+    )
+    assert isinstance(called, ToolCall) and called.native is not None
+    assert called.native.content["reasoning_details"] == [
+        {"type": "reasoning.text", "index": 0, "text": "They ask for Oslo.", "signature": "c2ln"},
+        {"type": "reasoning.text", "index": 1, "text": "Yes."},
+        {"type": "reasoning.encrypted", "index": 2, "data": "AAAA"},
+        {"type": "reasoning.encrypted", "index": 2, "data": "BBBB"},
+    ]
+
+
+def test_what_was_kept_goes_back_where_it_came_from() -> None:
+    kept = Native("openai", {"extra_content": {"x": 1}, "reasoning_content": "Hm."})
+    calls = (ToolCall("a", "datetime", "{}", kept), ToolCall("b", "datetime", "{}", Native("google", "not ours")))
+    own = Native("openai", {"role": "user", "content": [{"type": "text", "text": "Hi"}], "name": "zoe"})
+    prompt = Prompt((Message("user", "Hi", native=own), Message("assistant", "", calls)))
+    function = {"name": "datetime", "arguments": "{}"}
+    assert to_wire(prompt, OPENAI)["messages"] == [
+        own.content,
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "a", "type": "function", "function": function, "extra_content": {"x": 1}},
+                {"id": "b", "type": "function", "function": function},
+            ],
+            "reasoning_content": "Hm.",
+        },
+    ]

@@ -16,9 +16,10 @@ import openai
 from openai import AsyncAPIResponse
 from openai.types.chat import ChatCompletionChunk
 
-from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, TextDelta, Tool, ToolCall
+from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, TextDelta, Tool, ToolCall, Working
 from providers.failures import failure, kind_of, retry_after, safe_cause
-from providers.pools import HttpPool, http_pool
+from providers.llm.openai_native import OF_A_CALL, PROTOCOL, Thoughts, on_the_wire
+from providers.pools import HttpPool, http_pool, timeout_of
 from providers.registry import Shared
 
 log = logging.getLogger("agentd.llm.openai")
@@ -76,13 +77,12 @@ def model_of(spec: LlmSpec) -> str:
 
 
 def _message(message: Message) -> dict[str, Any]:
+    if message.native is not None and message.native.protocol == PROTOCOL:
+        return dict(message.native.content)
     wire: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
-        wire["content"] = message.content or None
-        wire["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in message.tool_calls
-        ]
+        calls, beside = on_the_wire(message.tool_calls)
+        wire |= {"content": message.content or None, "tool_calls": calls, **beside}
     if message.tool_call_id is not None:
         wire["tool_call_id"] = message.tool_call_id
     return wire
@@ -126,8 +126,8 @@ class ToolCalls:
     """
 
     def __init__(self) -> None:
-        self._open: dict[int, dict[str, str]] = {}
-        self._calls: list[dict[str, str]] = []
+        self._open: dict[int, dict[str, Any]] = {}
+        self._calls: list[dict[str, Any]] = []
 
     def add(self, piece: Mapping[str, Any], position: int) -> None:
         function = _mapping(piece.get("function"))
@@ -140,20 +140,20 @@ class ToolCalls:
             self._calls.append(call)
         call["id"] = call["id"] or str(id_)
         call["name"] = call["name"] or str(name)
+        call[OF_A_CALL] = piece.get(OF_A_CALL) or call.get(OF_A_CALL)
         arguments = function.get("arguments") or ""
         call["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
-    def take(self) -> list[ToolCall]:
+    def take(self, thoughts: Thoughts) -> list[ToolCall]:
         """The calls so far, whole. A call without a name is dropped: nobody could answer it, and OpenAI refuses it in
         the history of the next request.
         """
-        whole = [
-            ToolCall(call["id"] or f"call_{uuid.uuid4().hex[:24]}", call["name"], call["arguments"] or "{}")
-            for call in self._calls
-            if call["name"]
-        ]
+        named = [call for call in self._calls if call["name"]]
         self._open, self._calls = {}, []
-        return whole
+        return [
+            ToolCall(call["id"] or f"call_{uuid.uuid4().hex[:24]}", call["name"], call["arguments"] or "{}", native)
+            for call, native in zip(named, thoughts.with_calls(named), strict=True)
+        ]
 
 
 class Answer:
@@ -165,12 +165,13 @@ class Answer:
         self.is_done = False  # [DONE] came
         self.usage: Mapping[str, Any] = {}
         self._calls = ToolCalls()
+        self._thoughts = Thoughts()
 
     def data(self, line: bytes) -> list[LlmEvent]:
         """One data line. Raises :class:`StreamError` on ``{"error": …}``; what is no JSON object is skipped."""
         if line == b"[DONE]":
             self.is_done = True
-            return list(self._calls.take())
+            return list(self._calls.take(self._thoughts))
         try:
             chunk = json.loads(line)
         except ValueError:
@@ -186,15 +187,19 @@ class Answer:
         return self._choice(_mapping(choices[0])) if isinstance(choices, list) and choices else []
 
     def _choice(self, choice: Mapping[str, Any]) -> list[LlmEvent]:
-        delta = _mapping(choice.get("delta"))  # reasoning_content and the like are not for the caller's ears
+        delta, is_working = _mapping(choice.get("delta")), False
+        if "reasoning_content" in delta or "reasoning_details" in delta:
+            self._thoughts.add(delta)
+            is_working = True
         text = delta.get("content") or delta.get("refusal")
         events: list[LlmEvent] = [TextDelta(text)] if isinstance(text, str) and text else []
         for position, piece in enumerate(delta.get("tool_calls") or []):
             self._calls.add(_mapping(piece), position)
+            is_working = True
         if choice.get("finish_reason"):
             self.finish = str(choice["finish_reason"])
-            events += self._calls.take()
-        return events
+            events += self._calls.take(self._thoughts)
+        return events or ([Working()] if is_working else [])
 
     def is_whole(self) -> bool:
         return self.is_done or self.finish is not None
@@ -272,7 +277,9 @@ class OpenAiLlm:
         self._spec = spec
         self._secrets = (key, *(value for value in headers.values() if len(value) >= 8))
         self._pool = root.pool
-        self._client = root.client.with_options(api_key=key or "none", base_url=url, default_headers=headers)
+        self._client = root.client.with_options(
+            api_key=key or "none", base_url=url, default_headers=headers, timeout=timeout_of(spec.connect)
+        )
         # The SDK takes these from the environment, and would tell them to any server.
         self._client.organization = self._client.project = None
 

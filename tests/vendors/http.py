@@ -72,10 +72,11 @@ class HttpVendor:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.seen.connections += 1
         self._writers.add(writer)
+        await asyncio.sleep(self.script.connecting)
         try:
             while (request := await _read(reader)) is not None:
                 await self._answer(request, reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
             self._writers.discard(writer)
@@ -158,7 +159,7 @@ class HttpVendor:
 
     async def _watch(self, reader: asyncio.StreamReader) -> None:
         """Nobody sends anything while an answer comes: what is read is the end of the connection."""
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):  # over TLS, other errors than those of connections
             await reader.read(1)
         self.seen.left.set()
 

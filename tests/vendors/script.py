@@ -23,7 +23,8 @@ class Fault(enum.Enum):
 @dataclass
 class Script:
     """``times``: how many requests or connections the fault strikes, before the vendor is well again; -1 for all.
-    ``first`` and ``gap``: seconds to the first piece and between pieces; ``burst``: all in one write.
+    ``first`` and ``gap``: seconds to the first piece and between pieces; ``burst``: all in one write. ``connecting``:
+    seconds that a new connection takes.
     """
 
     fault: Fault | None = None
@@ -32,6 +33,7 @@ class Script:
     first: float = 0.0
     gap: float = 0.0
     burst: bool = False
+    connecting: float = 0.0
 
     def strike(self) -> Fault | None:
         """The fault of the next request or connection; counts it."""

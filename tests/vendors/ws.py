@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http
 import json
+import logging
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,9 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 
 from tests.vendors.script import Fault, Script, Seen
+
+_quiet = logging.getLogger("tests.vendors.ws")  # at debug level it prints the handshake, and with it our key
+_quiet.setLevel(logging.INFO)
 
 
 class WsVendor:
@@ -90,7 +94,14 @@ class WsVendor:
 
     async def __aenter__(self) -> Self:
         self._server = await serve(
-            self._hold, "127.0.0.1", 0, process_request=self._upgrade, compression=None, ping_interval=None
+            self._hold,
+            "127.0.0.1",
+            0,
+            process_request=self._upgrade,
+            compression=None,
+            ping_interval=None,
+            logger=_quiet,
+            max_queue=None,  # or a vendor that hangs would stop reading, and never see us leave
         )
         self.url = f"ws://127.0.0.1:{next(iter(self._server.sockets)).getsockname()[1]}"
         if self.script.fault is Fault.REFUSE:
@@ -106,6 +117,7 @@ class WsVendor:
     async def _upgrade(self, socket: ServerConnection, request: Request) -> Response | None:
         self.seen.paths.append(request.path)
         self.seen.headers.append({name.lower(): value for name, value in request.headers.raw_items()})
+        await asyncio.sleep(self.script.connecting)
         self._fault, self._said = self.script.strike(), 0
         match self._fault:
             case Fault.UNAUTHORIZED:
