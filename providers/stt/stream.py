@@ -11,18 +11,21 @@ from providers.base import ProviderError, SttEvent
 from providers.sockets import Wire
 
 LAST_WORDS = 2.0  # seconds that a vendor has to finish, once the audio has ended
+TICK = 0.001  # seconds; less than that to wait for is rounding
 
 
 class Dialect(Protocol):
     """One vendor's language, for one connection. Plain functions of what was sent and said: no clock, no I/O.
 
-    ``keepalive``: seconds without audio after which :meth:`idle` is sent, ``None`` for never.
+    ``keepalive``: seconds in which nothing was sent after which :meth:`idle` is, ``None`` for never.
     """
 
     keepalive: float | None
 
     def take(self, item: bytes | Mark) -> Iterable[str | bytes]:
-        """What to send for audio (L16 mono at the feed's rate, any whole number of samples) or for a mark."""
+        """What to send for audio (L16 mono at the feed's rate, any whole number of samples, never none) or for a
+        mark.
+        """
         ...
 
     def idle(self) -> Iterable[str | bytes]: ...
@@ -39,60 +42,74 @@ class Dialect(Protocol):
 
 
 async def listen(wire: Wire, dialect: Dialect, audio: AudioFeed) -> AsyncIterator[SttEvent]:
-    """Recognise until the feed ends or the vendor hangs up. Closes the wire. Raises :class:`ProviderError`."""
-    feeding = asyncio.create_task(_feed(wire, dialect, audio), name="stt-feed")
+    """Recognise until the feed ends or the vendor hangs up. Closes the wire. Raises :class:`ProviderError`.
+
+    Once the feed has ended, the vendor has :data:`LAST_WORDS` seconds to say goodbye; one that does not is no error.
+    """
+    sender = _Sender(wire, dialect)
+    feeding = asyncio.create_task(sender.feed(audio), name="stt-feed")
     try:
         while (message := await wire.receive()) is not None:
             for event in dialect.heard(message):
                 yield event
+    except ProviderError:
+        if not sender.is_left:
+            raise
     finally:
         feeding.cancel()
-        await asyncio.wait([feeding])
-        await wire.close()
+        try:
+            await asyncio.wait([feeding])
+        finally:
+            await wire.close()
     if not feeding.cancelled() and (error := feeding.exception()) is not None:
         raise error
 
 
-async def _feed(wire: Wire, dialect: Dialect, audio: AudioFeed) -> None:
-    pulse = _Pulse(wire, dialect)
-    try:
-        async for item in audio:
-            for message in dialect.take(item):
-                await wire.send(message)
-            pulse.sent()
-        for message in dialect.end():
-            await wire.send(message)
-    except ProviderError:
-        return  # the reader sees the same, and says why
-    finally:
-        pulse.stop()
-    await asyncio.sleep(LAST_WORDS)
-    await wire.close()
-
-
-class _Pulse:
-    """Keeps a connection alive over which no audio goes. Costs nothing per frame."""
+class _Sender:
+    """Our side of the talk. ``is_left``: we hung up, because the vendor did not when everything was said."""
 
     def __init__(self, wire: Wire, dialect: Dialect) -> None:
-        self._was_sent = False
-        self._task = None
-        if dialect.keepalive is not None:
-            self._task = asyncio.create_task(self._beat(wire, dialect, dialect.keepalive), name="stt-keepalive")
+        self._wire = wire
+        self._dialect = dialect
+        self._sent_at = 0.0  # loop seconds
+        self.is_left = False
 
-    def sent(self) -> None:
-        self._was_sent = True
+    async def feed(self, audio: AudioFeed) -> None:
+        clock = asyncio.get_running_loop().time
+        self._sent_at = clock()
+        pulse = None
+        if self._dialect.keepalive is not None:
+            pulse = asyncio.create_task(self._beat(self._dialect.keepalive), name="stt-keepalive")
+        try:
+            async for item in audio:
+                if item:  # some vendors take an empty message for the end
+                    for message in self._dialect.take(item):
+                        await self._wire.send(message)
+                        self._sent_at = clock()
+            for message in self._dialect.end():
+                await self._wire.send(message)
+        except ProviderError:
+            return  # the reader sees the same, and says why
+        except Exception:
+            await self._wire.close()  # or the reader would wait for words of what it never sent
+            raise
+        finally:
+            if pulse is not None:
+                pulse.cancel()
+        await asyncio.sleep(LAST_WORDS)
+        self.is_left = True
+        await self._wire.close()
 
-    def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _beat(self, wire: Wire, dialect: Dialect, every: float) -> None:
-        while wire.is_open:
-            await asyncio.sleep(every)
-            if not self._was_sent:
-                try:
-                    for message in dialect.idle():
-                        await wire.send(message)
-                except ProviderError:
-                    return
-            self._was_sent = False
+    async def _beat(self, every: float) -> None:
+        """Keeps a connection alive over which no audio goes."""
+        clock = asyncio.get_running_loop().time
+        try:
+            while self._wire.is_open:
+                if (wait := self._sent_at + every - clock()) > TICK:
+                    await asyncio.sleep(wait)
+                    continue
+                for message in self._dialect.idle():
+                    await self._wire.send(message)
+                self._sent_at = clock()
+        except ProviderError:
+            return
