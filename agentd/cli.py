@@ -15,7 +15,7 @@ from rich.console import Console
 
 from agentd import __version__, logs
 from agentd.errors import AgentdError
-from agentd.load import load, not_built
+from agentd.load import load, missing, not_built
 from config.files import Config
 from config.problems import ConfigError
 
@@ -87,7 +87,10 @@ def _serve(args: argparse.Namespace) -> int:
     config = load(args.config)
     _say_what_is_not_built(config)
     process = config.server.process
-    server = Server(Node(config), args.host or process.host, process.port if args.port is None else args.port)
+    node = Node(config)
+    for what in missing(config, node.shared):
+        print(f"agentd: {what}", file=sys.stderr)
+    server = Server(node, args.host or process.host, process.port if args.port is None else args.port)
     _run(server.serve())
     return 0 if server.started else 1
 
@@ -113,7 +116,8 @@ def load_demo(llm: str | None) -> Config:
         given = agent.given()
         given["llm"] |= {"vendor": "openai", "model": model, "connectOptions": {"baseURL": url}}
         agent = Agent.parse(given)
-    return Config(Server(), {"demo": agent})
+    # Its figures are those of a first call, whatever was said on this machine before.
+    return Config(Server.model_validate({"speech_cache": False}), {"demo": agent})
 
 
 def _call(args: argparse.Namespace) -> int:
@@ -171,8 +175,13 @@ def _verb(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from providers.registry import Shared
+
     config = load(args.config)
     _say_what_is_not_built(config)
+    if lacking := list(missing(config, Shared())):
+        print("\n".join(f"agentd: {what}" for what in lacking), file=sys.stderr)
+        return BAD_CONFIG
     names = sorted(config.agents)
     print(f"{len(names)} agent{'s' if len(names) != 1 else ''}: {', '.join(names)}. The configuration is sound.")
     return 0

@@ -15,7 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from agentd import __version__
-from agentd.call import setup
+from agentd.call import vendors
 from agentd.jambonz.listen import Node, Session
 from providers.base import ProviderError
 from providers.registry import UnknownVendor
@@ -68,11 +68,10 @@ async def warm(node: Node) -> None:
     """
     for name, agent in node.config.agents.items():
         try:
-            made = setup.vendors(agent, node.config.server, node.shared, WARM_RATE)
-            for vendor in (made.stt, made.llm, made.tts):
-                if start := getattr(vendor, "warm", None):
-                    await start()
+            made = vendors.vendors(agent, node.config.server, node.shared, WARM_RATE, WARM_RATE)
+            await made.warm()
             await node.shared.warm()
+            await made.aclose()
         except (UnknownVendor, ImportError, ProviderError) as exc:
             log.error("agent is not ready", extra={"agent": name, "why": str(exc)})
 

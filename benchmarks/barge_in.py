@@ -47,7 +47,8 @@ def serve(pipe: Connection) -> None:
     """The server, in a process of its own."""
 
     async def main() -> None:
-        node = Node(Config(ServerConfig(), {"demo": agent()}), detector_for=lambda rate: is_loud)
+        config = ServerConfig.model_validate({"speech_cache": False})
+        node = Node(Config(config, {"demo": agent()}), detector_for=lambda rate: is_loud)
         server = Server(node, "127.0.0.1", 0)
         serving = asyncio.create_task(server.serve())
         await server.up()

@@ -162,6 +162,8 @@ def with_defaults(agent: Agent, defaults: Defaults, env: Mapping[str, str]) -> A
     for role in ROLES:
         if base := getattr(defaults, role).given():
             given[role] = merge_spec(base, given.get(role, {}))
+    if base := defaults.deadlines.given():
+        given["deadlines"] = {**base, **given.get("deadlines", {})}
     turns = defaults.summarize_turns if "summarize_turns" in defaults.model_fields_set else env.get(SUMMARIZE_TURNS)
     if turns is not None:
         given.setdefault("summarizeTurns", turns)

@@ -48,12 +48,22 @@ class Message(Part):
 
 
 class ConnectOptions(Part):
-    """How the vendor is reached."""
+    """How the vendor is reached. ``headers`` go out with every request: some servers take their key there. ``url`` is
+    another name of ``baseURL``.
+    """
 
     base_url: Annotated[str | None, Field(validation_alias="baseURL", serialization_alias="baseURL")] = None
+    headers: Secrets = Field(default_factory=Secrets)
     endpoint: str | None = None
     timeout: Seconds | None = None
     max_retries: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_name(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "url" in data and "baseURL" not in data:
+            return {"baseURL" if key == "url" else key: value for key, value in data.items()}
+        return data
 
 
 class LlmOptions(Part):
@@ -86,7 +96,7 @@ class LlmOptions(Part):
 
 
 class LlmFallback(Part):
-    """A model to turn to when the one before it fails."""
+    """A model to turn to when the one before it fails. It is told the same (``llmOptions``), in its own way."""
 
     vendor: Name
     model: str | None = None
@@ -94,6 +104,19 @@ class LlmFallback(Part):
     auth: Secrets = Field(default_factory=Secrets)
     connect_options: ConnectOptions = ConnectOptions()
     vendor_params: FreeObject = Field(default_factory=dict)
+
+    def model_of(self, first: "Llm") -> "Llm":
+        """The whole of it, with what the ``first`` model is told."""
+        told = first.llm_options.model_copy(update={"vendor_params": {}})
+        return Llm(
+            vendor=self.vendor,
+            model=self.model,
+            label=self.label,
+            auth=self.auth,
+            connect_options=self.connect_options,
+            llm_options=told,
+            vendor_params=self.vendor_params,
+        )
 
 
 class Llm(Part):
@@ -107,3 +130,7 @@ class Llm(Part):
     llm_options: LlmOptions = LlmOptions()
     vendor_params: FreeObject = Field(default_factory=dict)
     fallback: list[LlmFallback] = Field(default_factory=list)
+
+    def params(self) -> dict[str, Any]:
+        """``vendorParams`` from both places; the inner one wins."""
+        return {**self.vendor_params, **self.llm_options.vendor_params}

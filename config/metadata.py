@@ -28,7 +28,7 @@ CALL_KEYS = frozenset(
 )
 
 _SPECS = ("stt", "llm", "tts")
-_MERGED = ("bargeIn", "turnDetection", "languageConfig")
+_MERGED = ("bargeIn", "turnDetection", "languageConfig", "deadlines")
 # The rest is replaced. A hook above all: the file's password must not follow the metadata's URL.
 
 

@@ -1,9 +1,12 @@
 """The process: ``agentd.yaml``. Every key is optional."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr
 
+from config.deadlines import Deadlines
 from config.llm import Llm
 from config.parts import Name, Part, Port, Positive, Seconds, Url, shorthand
 from config.secrets import Secrets
@@ -52,6 +55,7 @@ class Defaults(Part):
     llm: Llm = Llm()
     tts: Synthesizer = Synthesizer()
     summarize_turns: Summaries = 0
+    deadlines: Deadlines = Deadlines()
 
 
 class App(ServerPart):
@@ -94,6 +98,24 @@ class Turn(ServerPart):
     smart_turn: SmartTurn = SmartTurn()
 
 
+class SpeechCache(ServerPart):
+    """Where the sound of greetings is kept, and how much of it. ``path`` may begin with ``~``."""
+
+    in_words = "true, false or an object"
+
+    enable: bool = True
+    path: Name | None = None
+    megabytes: Positive = 100
+
+    def folder(self) -> Path | None:
+        """The ``path``, else agentd/speech in the user's folder for caches; ``None`` for a user without a home."""
+        caches = os.environ.get("XDG_CACHE_HOME", "")
+        if not os.path.isabs(caches):  # as the XDG base directory specification wants it
+            caches = "~/.cache"
+        folder = os.path.expanduser(self.path or os.path.join(caches, "agentd", "speech"))
+        return None if folder.startswith("~") else Path(folder)
+
+
 Names = dict[
     Annotated[str, Field(description="a name of letters, digits, - and _", pattern=r"^[A-Za-z0-9_-]+$")],
     Annotated[App, shorthand("url")],
@@ -110,6 +132,7 @@ class Server(ServerPart):
     redis: Annotated[Redis, shorthand("url")] | None = None
     events: Events = Events()
     turn: Turn = Turn()
+    speech_cache: Annotated[SpeechCache, shorthand("enable", bool)] = SpeechCache()
     agents: Name = "agents"
 
     def credential(self, vendor: str, label: str = "") -> dict[str, Any]:

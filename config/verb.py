@@ -22,6 +22,7 @@ from config.conversation import (
     ToolFiller,
     TurnDetection,
 )
+from config.deadlines import Deadlines
 from config.llm import Llm
 from config.merge import merge_spec
 from config.parts import Count, FreeObject, Part, Seconds, shorthand
@@ -72,6 +73,7 @@ class Agent(Part):
     # agentd's own
     vocabulary: list[str] = Field(default_factory=list, description="a list of sentences that the caller may say")
     tools: list[str] = Field(default_factory=list, description="a list of names of pre-built tools")
+    deadlines: Deadlines = Deadlines()
 
     @model_validator(mode="before")
     @classmethod
@@ -90,7 +92,7 @@ class Agent(Part):
 
     def params(self) -> dict[str, Any]:
         """``vendorParams`` from the three places where authors write it; the innermost wins."""
-        return {**self.vendor_params, **self.llm.vendor_params, **self.llm.llm_options.vendor_params}
+        return {**self.vendor_params, **self.llm.params()}
 
 
 def unwrap(data: Any) -> Any:

@@ -65,7 +65,7 @@ def test_a_model_that_hangs_costs_one_turn() -> None:
     house = House(agent(["hello", "again"], [{"hang": True}, "Here I am."], noResponseTimeout=0))
     play(house, 2)
     assert responses(house) == ["", "Here I am."]
-    assert failures(house) == ["timeout"]
+    assert failures(house) == ["llm-timeout"]
 
 
 def test_a_model_that_fails_with_tools_is_asked_once_more_without() -> None:
@@ -119,8 +119,9 @@ def test_three_hanging_turns_in_a_row_end_the_call() -> None:
 
     virtual_time.run(main())
     (entry,) = house.entries("call_ended")
-    assert entry["completion_reason"] == "server failure"
-    assert entry["error"] == {"code": "timeout", "message": "timeout", "vendor": "scripted"}
+    assert entry["completion_reason"] == "server error"
+    message = "expected a first token within 5 s, got none"
+    assert entry["error"] == {"code": "llm-timeout", "message": message, "vendor": "scripted"}
 
 
 def test_an_empty_answer_is_asked_for_once_more() -> None:
@@ -132,8 +133,8 @@ def test_an_empty_answer_is_asked_for_once_more() -> None:
 def test_of_a_model_that_hangs_in_mid_sentence_what_was_heard_is_kept() -> None:
     house = House(agent(["hello"], [{"text": "This is whole. This is", "hang": True}]))
     play(house, 1)
-    assert responses(house) == ["This is whole."]
-    assert failures(house) == ["timeout"]
+    assert responses(house) == ["This is whole. This is"]
+    assert failures(house) == ["llm-stalled"]
 
 
 # The voice -----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agentd.call import setup
+from agentd.call import vendors
 from providers.base import ProviderError
 from tests import virtual_time
 from tests.whole_call import House, agent, say
@@ -39,7 +39,7 @@ class Engine:
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(engine: Engine) -> Engine:
-        monkeypatch.setattr(setup, "choose", lambda spec, shared, rate: engine)
+        monkeypatch.setattr(vendors, "choose", lambda spec, shared, rate: engine)
         return engine
 
     return install

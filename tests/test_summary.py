@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from agentd.call.summary import CUE, TIMEOUT
+from agentd.call.summary import CUE
+from config.deadlines import Deadlines
 from providers.base import Message
 from tests import virtual_time
 from tests.whole_call import House, agent
@@ -92,7 +93,7 @@ def test_a_summary_that_hangs_delays_no_turn_and_is_given_up() -> None:
     assert [e["at"] for e in hanging.entries("turn_end")] == [e["at"] for e in swift.entries("turn_end")]
     (entry, *_) = hanging.entries("history_summarized")
     began = hanging.entries("turn_end")[7]["at"]
-    assert entry["at"] >= began + TIMEOUT
+    assert entry["at"] >= began + Deadlines().first_token
 
 
 def test_a_summary_that_comes_during_a_turn_does_not_disturb_it() -> None:

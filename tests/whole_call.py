@@ -75,12 +75,15 @@ async def say(call: Call, seconds: float = 0.6) -> None:
 
 
 class House:
-    """A server with one agent, ``demo``, and the event logs of its calls as they come."""
+    """A server with one agent, ``demo``, and the event logs of its calls as they come. ``server`` are further keys
+    of ``agentd.yaml``.
+    """
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, **server: Any) -> None:
         self.logs: list[EventLog] = []
-        server = Server.model_validate({"turn": {"engine": "rule"}})  # whatever is installed
-        self.node = Node(Config(server, {"demo": agent}), detector_for=lambda rate: loud)
+        # Whatever is installed, and without a word of earlier runs.
+        process = Server.model_validate({"turn": {"engine": "rule"}, "speech_cache": False, **server})
+        self.node = Node(Config(process, {"demo": agent}), detector_for=lambda rate: loud)
         self.node.observers.append(lambda name, log: self.logs.append(log))
         self.app: Starlette = build_app(self.node)
 

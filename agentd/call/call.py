@@ -3,21 +3,26 @@
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from agentd import errors
 from agentd.call import setup
 from agentd.call.hearing import EarFor, Hearing
+from agentd.call.isolation import Isolate, NoiseSwitch
+from agentd.call.models import Models
 from agentd.call.outcome import Outcome, decided
 from agentd.call.replies import Replies
 from agentd.call.sender import MediaPort, Sender
 from agentd.call.summary import Summaries
 from agentd.call.tools import Offer
+from agentd.call.vendors import Vendors
+from agentd.call.voices import Voice, Voices
 from agentd.ops.log import EventLog
 from config import payloads
 from config.verb import Agent
-from providers.base import ProviderError, Tts
+from providers.base import ProviderError
 from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Release, Resume
 from turn.events import CallEnded, CallStarted, Event, HangupRequested
 from turn.latency import Latency
@@ -32,12 +37,13 @@ class Call:
     def __init__(
         self,
         agent: Agent,
-        vendors: setup.Vendors,
+        vendors: Vendors,
         port: MediaPort,
         *,
         rate: int,
         playback_rate: int,
         ear_for: EarFor,
+        isolate: Isolate,
         event_names: payloads.Names = "both",
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -49,10 +55,11 @@ class Call:
         self.sender = Sender(playback_rate, port, self.feed)
         self.outcome: Outcome | None = None
         self._names = event_names
+        self.llm = Models(vendors.models, agent.deadlines, vendors.health, self._vendor_failed("llm"))
         self._replies = Replies(
             agent,
-            vendors.llm,
-            vendors.tts,
+            self.llm,
+            self._voices(vendors.voices),
             history=self.history,
             toolbox=setup.toolbox(agent, Offer(setup.HANGUP, self._hang_up_tool)),
             sender=self.sender,
@@ -73,9 +80,12 @@ class Call:
             spawn=self._spawn,
             take_voice=self._take_voice,
         )
-        self._summaries = Summaries(self.history, vendors.llm, agent.summarize_turns, self.log, self._spawn)
+        self._summaries = Summaries(self.history, self.llm, agent.summarize_turns, self.log, self._spawn)
         if self._hearing.interruption is not None:
             self.sender.on_sent = self._hearing.interruption.sent
+        self._noise = NoiseSwitch(
+            isolate, agent.noise_isolation, hearing=self._hearing.isolate, rate=rate, sender=self.sender
+        )
         self._inbox: deque[Event] = deque()
         self._is_busy = False
         self._state: State | None = None  # that the log was told last
@@ -89,7 +99,9 @@ class Call:
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 try:
-                    self._spawn(self._hearing.recognise(self._over.is_set, self._deaf), "stt")
+                    self.vendors.ready()
+                    tell = self._vendor_failed("stt")
+                    self._spawn(self._hearing.recognise(self._over.is_set, self._deaf, tell), "stt")
                     self.sender.open()
                     self.feed(CallStarted())
                     await self._over.wait()
@@ -98,6 +110,7 @@ class Call:
                     self.feed(CallEnded())
                     self._stop()
         finally:
+            await self.vendors.aclose()
             outcome = self.outcome or Outcome(errors.DISCONNECTED)
             self.log.append("call_ended", **outcome.payload(self._names))
         return outcome
@@ -114,6 +127,11 @@ class Call:
 
     def mark_came(self, name: str, event: str) -> None:
         self.sender.mark_came(name, event)
+
+    def noise_isolation(self, data: Mapping[str, Any]) -> None:
+        """The data of the command `noiseIsolation:status`. What cannot be done is a warning in the log."""
+        if not self._over.is_set():
+            self._noise.told(data)
 
     def hung_up(self) -> None:
         """The media is gone."""
@@ -189,7 +207,7 @@ class Call:
                 self.history.remark(transcript)
                 self.log.append("remark", transcript=transcript)
             case EndCall(reason):
-                self._end(decided(reason, self._replies.error, self.vendors.llm.name))
+                self._end(decided(reason, self._replies.error, self.llm.name))
 
     # Turns -----------------------------------------------------------------------------------------------
 
@@ -211,7 +229,7 @@ class Call:
             tool_calls=told.tool_rtts,
             names=self._names,
         )
-        more = {"turn": action.turn, "cause": action.cause.value, "llm": self.vendors.llm.name}
+        more = {"turn": action.turn, "cause": action.cause.value, "llm": self.llm.name}
         self.log.add({**payload, **more, "turn_detection": self._hearing.turn_detection})
         if action.error is not None:
             self.log.append("turn_failed", turn=action.turn, code=action.error)
@@ -222,8 +240,21 @@ class Call:
         self.feed(HangupRequested(errors.NORMAL))
         return "The call ends after this answer. Say goodbye."
 
-    def _take_voice(self, voice: Tts) -> None:
-        self._replies.voice = voice
+    def _take_voice(self, voices: Sequence[Voice]) -> None:
+        self._replies.voice = self._voices(voices)
+
+    # Vendors ---------------------------------------------------------------------------------------------
+
+    def _voices(self, voices: Sequence[Voice]) -> Voices:
+        return Voices(voices, self.agent.deadlines, self._vendor_failed("tts"))
+
+    def _vendor_failed(self, role: str) -> Callable[[str, ProviderError, str], None]:
+        def tell(name: str, error: ProviderError, then: str) -> None:
+            self.log.append("vendor_failed", role=role, vendor=name, code=error.code, then=then)
+            why = {"code": error.code, "why": error.message}
+            log.warning("vendor failed", extra={"role": role, "vendor": name, **why, "then": then or "nothing"})
+
+        return tell
 
     # The end ---------------------------------------------------------------------------------------------
 
@@ -241,6 +272,7 @@ class Call:
             self._timer = None
         self.sender.close()
         self._hearing.close()
+        self._noise.close()
         for task in self._running:
             task.cancel()
 

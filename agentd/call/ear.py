@@ -8,6 +8,7 @@ import webrtcvad
 
 from agentd.call.audio import Framer
 from providers.audio_feed import AudioFeed, Mark
+from providers.noise.base import Isolation
 from turn.events import Event, SpeechStarted, SpeechStopped
 from turn.speech import Segmenter
 
@@ -30,7 +31,11 @@ def webrtc_detector(rate: int, mode: int = 2, quiet_dbfs: float = QUIET_DBFS) ->
 
 
 class Ear:
-    """Feeds the recogniser all audio, and the machine what the detector hears, in audio time."""
+    """Feeds the recogniser all audio, and the machine what the detector hears, in audio time.
+
+    With ``isolation`` everybody hears what that leaves, as they would had jambonz isolated the call: a detector that
+    hears more than the recogniser waits for words that never come.
+    """
 
     def __init__(
         self, framer: Framer, detector: Detector, segmenter: Segmenter, feed: AudioFeed, tell: Callable[[Event], None]
@@ -41,12 +46,15 @@ class Ear:
         self._feed = feed
         self._tell = tell
         self.frames = 0
+        self.isolation: Isolation | None = None  # may change between frames
         self.listeners: list[Callable[[bytes, bool], None]] = []  # called with every frame, and whether it is voiced
 
     def hear(self, data: bytes) -> None:
         """Audio as the wire gives it, any length."""
         for frame in self._framer.push(data):
             self.frames += 1
+            if self.isolation is not None:
+                frame = self.isolation.process(frame)
             self._feed.push(frame)
             voiced = self._is_voiced(frame)
             for listener in self.listeners:

@@ -2,19 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentd.call import setup
 from agentd.call.ear import Ear
 from agentd.call.interrupt import InterruptionJudge
 from agentd.call.pause import PauseJudge
-from agentd.call.recogniser import recognise
+from agentd.call.recogniser import Tell, recognise
+from agentd.call.vendors import Vendors
+from agentd.call.voices import Voice as Speaker
 from agentd.ops.log import EventLog
 from config.verb import Agent
 from providers.acoustic.prosody import Hearing as Voice
 from providers.audio_feed import AudioFeed
-from providers.base import Eager, Final, Partial, ProviderError, Resumed, SttEvent, Tts
+from providers.base import Eager, Final, Partial, ProviderError, Resumed, SttEvent
+from providers.noise.base import Isolation
 from turn.events import (
     EagerEndOfTurn,
     EndOfTurn,
@@ -36,13 +39,13 @@ EarFor = Callable[[AudioFeed, Callable[[Event], None]], Ear]
 
 class Hearing:
     """``rate`` is that of the caller's audio inside, ``playback_rate`` that of ours, both in Hz. ``take_voice`` gets
-    the voice for the caller's language.
+    the voices for the caller's language.
     """
 
     def __init__(
         self,
         agent: Agent,
-        vendors: setup.Vendors,
+        vendors: Vendors,
         machine: TurnMachine,
         *,
         rate: int,
@@ -51,7 +54,7 @@ class Hearing:
         log: EventLog,
         feed: Callable[[Event], None],
         spawn: Callable[[Any, str], "asyncio.Task[None]"],
-        take_voice: Callable[[Tts], None],
+        take_voice: Callable[[Sequence[Speaker]], None],
     ) -> None:
         self._agent = agent
         self._vendors = vendors
@@ -79,8 +82,15 @@ class Hearing:
         """Caller audio, any length. A plain call."""
         self._ear.hear(data)
 
-    async def recognise(self, is_over: Callable[[], bool], give_up: Callable[[ProviderError | None], None]) -> None:
-        await recognise(self._vendors.stt, self._audio, self._recognised, is_over=is_over, give_up=give_up)
+    def isolate(self, isolation: Isolation | None) -> None:
+        """Take the noise out of what is heard from now on. ``None``: no longer."""
+        self._ear.isolation = isolation
+
+    async def recognise(
+        self, is_over: Callable[[], bool], give_up: Callable[[ProviderError | None], None], tell: Tell
+    ) -> None:
+        stts = self._vendors.stts
+        await recognise(stts, self._audio, self._recognised, is_over=is_over, give_up=give_up, tell=tell)
 
     def turn_taken(self) -> None:
         """The caller's words are being answered."""
@@ -97,6 +107,7 @@ class Hearing:
     def _heard(self, event: Event) -> None:
         match event:
             case SpeechStarted(spoken):
+                self._vendors.ready()  # an answer will be wanted soon
                 if self._pause is not None:
                     self._pause.speech_started()
                 if self.interruption is not None:
@@ -184,10 +195,10 @@ class Hearing:
             return
         self._language = language
         try:
-            voice = self._vendors.voice_for(language)
+            voices = self._vendors.voice_for(language)
         except (ProviderError, LookupError, ImportError) as exc:
             log.warning("the voice stays: there is none for this language", extra={"why": str(exc)})
             return
-        if voice is not None:
-            self._take_voice(voice)
+        if voices is not None:
+            self._take_voice(voices)
         self._log.append("language", language=language)

@@ -8,10 +8,11 @@ from agentd.call.history import History, Round, turn_messages
 from agentd.call.reply import Reply, Source
 from agentd.call.sender import Sender
 from agentd.call.tools import Toolbox
+from agentd.call.voices import Voices
 from agentd.ops.log import EventLog
 from config import payloads
 from config.verb import Agent
-from providers.base import Llm, Message, ProviderError, ToolCall, Tts
+from providers.base import Llm, Message, ProviderError, ToolCall
 from turn.actions import Cause, EndTurn, Generate, Release
 from turn.events import Event, ReplyGenerated, ToolsCalled, ToolsReturned
 
@@ -42,7 +43,7 @@ class Replies:
         self,
         agent: Agent,
         llm: Llm,
-        voice: Tts,
+        voice: Voices,
         *,
         history: History,
         toolbox: Toolbox,
@@ -145,12 +146,13 @@ class Replies:
         fixed = (agent.greeting.text or "") if action.cause is Cause.GREETING else ""
         source = Source(
             self._llm,
-            self.voice,
+            self.voice.fixed() if fixed else self.voice,
             self._toolbox.tools,
             fixed=fixed,
             is_spoken=agent.speak,
             is_cleaned=agent.speech_cleanup and not fixed,
             speaks_early=agent.early_generation.speech,
+            patience=agent.deadlines.partial_sentence,
         )
 
         def messages(rounds: list[Round], text: str) -> tuple[Message, ...]:

@@ -17,6 +17,7 @@ from turn.sentences import Splitter
 log = logging.getLogger("agentd.call.reply")
 
 ROUNDS = 8  # tool rounds a turn, then one forced answer without tools (verb-decisions, "Tools")
+NOT_OF_TOOLS = ("llm-timeout", "llm-unauthorized", "llm-quota-exceeded", "llm-rate-limited")  # it would fail without
 PIECES = 64  # pieces of text that wait for the TTS; when as many wait, the model's stream does too
 
 
@@ -31,6 +32,7 @@ class Source:
     is_spoken: bool = True  # the verb's `speak`
     is_cleaned: bool = True  # the verb's `speechCleanup`
     speaks_early: bool = False  # `earlyGeneration: {speech: true}`: a speculation's first piece is synthesized at once
+    patience: float = 0.0  # seconds without a token after which half a sentence is spoken; 0: never
 
 
 @dataclass(slots=True)
@@ -58,6 +60,9 @@ class Reply:
     _splitter: Splitter = field(default_factory=Splitter)
     _pieces: asyncio.Queue[str | None] = field(default_factory=lambda: asyncio.Queue(PIECES))
     _has_begun: bool = False  # something that can be spoken has come
+    _came_at: float = 0.0  # when the last token came
+    _timer: asyncio.TimerHandle | None = None  # for half a sentence
+    _is_handing_over: bool = False  # pieces are on their way to the voice
     _thinking: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
@@ -139,6 +144,8 @@ class Reply:
         except asyncio.CancelledError:
             self._end_pieces()
             raise
+        finally:
+            self._wait_for_tokens(False)
         await self._pieces.put(None)
 
     def _end_pieces(self) -> None:
@@ -167,7 +174,7 @@ class Reply:
         try:
             calls = await self._stream(tools)
         except ProviderError as exc:
-            if not tools or len(self.text) > said:
+            if not tools or len(self.text) > said or exc.code in NOT_OF_TOOLS:
                 raise
             log.info("retrying without tools", extra={"reply": self.number, "vendor": exc.vendor, "code": exc.code})
             return await self._stream(())
@@ -200,8 +207,38 @@ class Reply:
         if not self._has_begun and clean.strip():
             self._has_begun = True
             self._say(ReplyBegan(self.number))
+        self._is_handing_over = True
         for piece in self._splitter.push(clean):
             await self._pieces.put(piece)
+        self._is_handing_over = False
+        self._wait_for_tokens(bool(self.source.patience))
+
+    def _wait_for_tokens(self, wanted: bool) -> None:
+        """Half a sentence is spoken when the model falls silent within it: it may be at work on a tool's arguments, or
+        not come back. One timer, not one a token.
+        """
+        if not wanted:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            return
+        self._came_at = asyncio.get_running_loop().time()
+        if self._timer is None:
+            self._look_again(self._came_at + self.source.patience)
+
+    def _look_again(self, at: float) -> None:
+        self._timer = asyncio.get_running_loop().call_at(at, self._half_a_sentence, at)
+
+    def _half_a_sentence(self, at: float) -> None:
+        now = max(at, asyncio.get_running_loop().time())  # a timer may fire a clock tick early
+        due = self._came_at + self.source.patience
+        self._timer = None
+        if now < due:
+            self._look_again(due)
+        elif self._is_handing_over or self._pieces.full():
+            self._look_again(now + self.source.patience)
+        elif rest := self._splitter.flush():
+            self._pieces.put_nowait(rest)
 
     async def _flush(self) -> None:
         if self._cleaner:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from providers.noise.inplace import InPlace
 from turn.events import Event, ReplyHeard, ReplyPlayed
 from turn.playout import Playhead
 
@@ -61,6 +62,7 @@ class Sender:
         self._reply = 0
         self._last_over = 0  # the latest reply that was played or dropped: nothing of it is played any more
         self._sent_samples = 0  # of this reply, less what a cut took back
+        self._isolation: InPlace | None = None  # has what comes behind the queue
         self._queue = bytearray()  # of this reply, not sent yet
         self._sent = bytearray()  # the last KEEP seconds of it that were sent
         self._is_whole = False  # nothing more will come of it
@@ -77,6 +79,15 @@ class Sender:
         """Spend the first, longer pre-buffer threshold, so that the greeting waits for a short one only."""
         self._send(b"", self._bytes(FIRST), self._loop.time())
 
+    def isolate(self, isolation: InPlace | None) -> None:
+        """Take the noise out of what comes from now on, sample for sample. ``None``: no longer."""
+        if self._isolation is not None:
+            self._queue += self._isolation.rest()
+        self._isolation = isolation
+        if isolation is not None and self._is_whole:
+            isolation.end()
+        self._pump()
+
     # What the reply asks ---------------------------------------------------------------------------------
 
     def play(self, reply: int, pcm: bytes) -> None:
@@ -85,9 +96,13 @@ class Sender:
             return  # its task was cancelled, and had this in its hands
         if reply != self._reply:
             self._reset(reply)
-        self._queue += pcm
+        if self._isolation is None:
+            self._queue += pcm
+        else:
+            self._isolation.push(pcm)
+            self._refill()
         self._came_at = self._loop.time()
-        if len(self._queue) > self._bytes(BACKLOG):
+        if self._waiting() > self._bytes(BACKLOG):
             self._room.clear()
         self._pump()
 
@@ -99,6 +114,9 @@ class Sender:
         """All audio of the reply has been queued."""
         if reply == self._reply:
             self._is_whole = True
+            if self._isolation is not None:
+                self._isolation.end()
+                self._refill()
             self._pump()
 
     # What the machine says -------------------------------------------------------------------------------
@@ -208,8 +226,18 @@ class Sender:
         pcm = bytes(self._queue[:size])
         del self._queue[:size]
         self._send(pcm, padding, now)
-        if len(self._queue) <= self._bytes(BACKLOG):
+        self._refill()
+        if self._waiting() <= self._bytes(BACKLOG):
             self._room.set()
+
+    def _refill(self) -> None:
+        """More than one chunk can hold is isolated ahead: a queue that is shorter has the end of all there is."""
+        if self._isolation is not None and (missing := self._bytes(AHEAD + STEP) - len(self._queue)) > 0:
+            self._queue += self._isolation.take(missing)
+
+    def _waiting(self) -> int:
+        """Bytes of this reply that were not sent yet."""
+        return len(self._queue) + (0 if self._isolation is None else self._isolation.waiting)
 
     def _send(self, pcm: bytes, padding: int, now: float) -> None:
         is_first = self._reply != 0 and self._sent_samples == 0 and bool(pcm)
@@ -247,6 +275,8 @@ class Sender:
         self._reply = reply
         self._sent_samples = 0
         self._queue.clear()
+        if self._isolation is not None:
+            self._isolation.restart()
         self._sent.clear()
         self._is_whole = False
         self._mark = None

@@ -11,7 +11,6 @@ from providers.base import Tool, ToolCall
 
 log = logging.getLogger("agentd.call.tools")
 
-TIMEOUT = 20.0  # seconds (verb-decisions, "Tools")
 RESULT_LIMIT = 32_768  # characters of a result that reach the model
 
 Handler = Callable[[Mapping[str, Any]], Awaitable[Any]]
@@ -26,9 +25,12 @@ class Offer:
 
 
 class Toolbox:
-    """The tools that this call's model may use, in the order of dispatch: the first of a name wins."""
+    """The tools that this call's model may use, in the order of dispatch: the first of a name wins. ``timeout``: the
+    seconds that one may take.
+    """
 
-    def __init__(self, offers: list[Offer]) -> None:
+    def __init__(self, offers: list[Offer], timeout: float = 20.0) -> None:
+        self._timeout = timeout
         self._offers: dict[str, Offer] = {}
         for offer in offers:
             self._offers.setdefault(offer.tool.name, offer)
@@ -49,10 +51,10 @@ class Toolbox:
         if not isinstance(arguments, dict):
             return f"Error: expected the arguments as a JSON object, got {type(arguments).__name__}."
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(self._timeout):
                 result = await offer.handler(arguments)
         except TimeoutError:
-            return f"Error: the tool {call.name!r} did not answer within {TIMEOUT:.0f} seconds."
+            return f"Error: the tool {call.name!r} did not answer within {self._timeout:g} seconds."
         except Exception as exc:
             # Whatever a tool does wrong, the conversation goes on. The arguments may be private: they stay out.
             log.warning("tool failed", extra={"tool": call.name, "error": type(exc).__name__}, exc_info=True)

@@ -10,10 +10,11 @@ from typing import Any
 
 from starlette.websockets import WebSocket
 
-from agentd.call import setup
+from agentd.call import vendors
 from agentd.call.audio import Framer, inner_rate
 from agentd.call.call import Call
 from agentd.call.ear import Detector, Ear, webrtc_detector
+from agentd.call.isolation import isolate_with
 from agentd.call.outcome import Outcome
 from agentd.errors import DISCONNECTED, SERVER_FAILURE, AgentdError, CallRefused
 from agentd.jambonz import outbox, wire
@@ -124,11 +125,12 @@ class Session:
         inner = inner_rate(info.rate)
         self._call = call = Call(
             agent,
-            setup.vendors(agent, config.server, self._node.shared, inner),
+            vendors.vendors(agent, config.server, self._node.shared, inner, rate),
             port,
             rate=inner,
             playback_rate=rate,
             ear_for=self._ear_for(agent, info, self._node.detector_for(inner)),
+            isolate=isolate_with(config.server, self._node.shared),
             event_names=config.server.events.names,
         )
         log.info("call began", extra={"agent": name, "call_sid": info.call_sid, "rate": info.rate, "playback": rate})
