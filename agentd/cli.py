@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=_verb, level="warning")
 
     check = commands.add_parser("check", parents=[config], help="read the configuration and say what is wrong with it")
+    check.add_argument("--probe", action="store_true", help="ask every configured vendor, and say what came of it")
     check.set_defaults(run=_check, level="warning")
     return parser
 
@@ -182,9 +183,25 @@ def _check(args: argparse.Namespace) -> int:
     if lacking := list(missing(config, Shared())):
         print("\n".join(f"agentd: {what}" for what in lacking), file=sys.stderr)
         return BAD_CONFIG
+    if args.probe:
+        return _run(_probe(config))
     names = sorted(config.agents)
     print(f"{len(names)} agent{'s' if len(names) != 1 else ''}: {', '.join(names)}. The configuration is sound.")
     return 0
+
+
+async def _probe(config: Config) -> int:
+    from agentd.probe import probe
+    from providers.registry import Shared
+
+    shared, is_well = Shared(), True
+    try:
+        async for found in probe(config, shared):
+            is_well &= found.is_well
+            print(found.line, flush=True)
+    finally:
+        await shared.aclose()
+    return 0 if is_well else 1
 
 
 def _say_what_is_not_built(config: Config) -> None:
