@@ -20,6 +20,7 @@ class Ears:
         self.hears = list(hears)
         self.audio = bytearray()
         self.finals = 0  # that were told, on all connections
+        self.pause = 0.0  # seconds of audio between two utterances
         self._rate = 16000
         self._at = 0.0  # seconds of audio of this connection
         self._begun = 0.0  # where in it the utterance under way begins
@@ -57,5 +58,5 @@ class Ears:
 
     def _next(self, begun: float | None = None) -> None:
         self.finals += 1
-        self._begun = self._begun + FINAL if begun is None else begun
+        self._begun = self._begun + FINAL + self.pause if begun is None else begun
         self._is_partial_told = False

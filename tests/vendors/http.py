@@ -89,6 +89,7 @@ class HttpVendor:
             await self._whole(writer, 200, {}, b"{}")
             return
         self.seen.requests.append(json.loads(request.body))
+        self.seen.note("asked")
         self.seen.asked.set()
         fault = self.script.strike()
         match fault:
@@ -118,6 +119,7 @@ class HttpVendor:
         if fault is Fault.HANG and self.script.after == 0:
             return
         await asyncio.sleep(self.script.first)
+        self.seen.note("said")
         writer.write(head.encode())
         if self.script.burst:
             pieces = [b"".join(pieces)]

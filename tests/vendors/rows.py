@@ -101,6 +101,8 @@ LLM: list[LlmRow] = [
         llm_spec("aws", "us.amazon.nova-2-lite-v1:0", region="eu-west-1", **dict.fromkeys(AWS_KEYS, KEY)),
         threads=True,
     ),
+    LlmRow("anthropic", served_by("anthropic:AnthropicServer"), llm_spec("anthropic", "claude-sonnet-4-6")),
+    LlmRow("google", served_by("google:GoogleServer"), llm_spec("google", "gemini-2.5-flash")),
 ]
 STT: list[SttRow] = [
     SttRow(

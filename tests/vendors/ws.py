@@ -55,6 +55,7 @@ class WsVendor:
         """The next message. JSON is kept in ``seen.requests`` as an object, other text as text; audio is not kept."""
         message = await socket.recv()
         if isinstance(message, str):
+            self.seen.note("asked")
             try:
                 self.seen.requests.append(json.loads(message))
             except ValueError:
@@ -88,6 +89,7 @@ class WsVendor:
                     socket.protocol.writes.append(Frame(Opcode.TEXT, b'{"text": "caf\xc3').serialize(mask=False))
                     socket.send_data()
         self._said += 1
+        self.seen.note("said")
         await socket.send(message)
 
     # The server ------------------------------------------------------------------------------------------
