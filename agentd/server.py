@@ -38,16 +38,19 @@ def build_app(node: Node) -> Starlette:
         return PlainTextResponse("ok")
 
     async def healthz(request: Request) -> JSONResponse:
-        return JSONResponse({"status": "ok", "calls": len(node.calls), "version": __version__})
+        is_ready = node.ready.is_set()
+        answer = {"status": "ok" if is_ready else "starting", "calls": len(node.calls), "version": __version__}
+        return JSONResponse(answer, 200 if is_ready else 503)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await warm(node)
-        gc.collect()
-        gc.freeze()  # what lives now lives for good: full collections of it would stall every call
+        node.ready.clear()
+        starting = asyncio.create_task(get_ready(node), name="get-ready")
         try:
             yield
         finally:
+            starting.cancel()
+            await asyncio.wait([starting])
             for call in node.calls:
                 call.displace(1012, "the server is going down")
             await node.shared.aclose()
@@ -60,6 +63,21 @@ def build_app(node: Node) -> Starlette:
         ],
         lifespan=lifespan,
     )
+
+
+async def get_ready(node: Node) -> None:
+    """Import and warm the vendors. Connections are accepted meanwhile: jambonz waits 1.5 s for one, and some SDKs take
+    longer to import.
+    """
+    try:
+        agents = node.config.agents.values()
+        if strange := [agent for agent in agents if not vendors.is_loaded(agent)]:
+            await asyncio.to_thread(vendors.load, strange)
+        await warm(node)
+        gc.collect()
+        gc.freeze()  # what lives now lives for good: full collections of it would stall every call
+    finally:
+        node.ready.set()
 
 
 async def warm(node: Node) -> None:
@@ -96,6 +114,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=10,
             )
         )
+        self._node = node
         self._is_up = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -110,8 +129,9 @@ class Server(uvicorn.Server):
             self._is_up.set()
 
     async def up(self) -> None:
-        """Wait until connections are accepted."""
+        """Wait until calls are answered."""
         await self._is_up.wait()
+        await self._node.ready.wait()
 
     @property
     def port(self) -> int:

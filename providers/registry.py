@@ -1,6 +1,7 @@
 """Vendors by name. A vendor's module, and with it its SDK, is imported only when a configuration names it."""
 
 import importlib
+import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, Protocol, TypeVar, cast
@@ -96,6 +97,11 @@ def module(role: str, vendor: str) -> Any:
     for ep in entry_points(group=ENTRY_POINTS, name=f"{role}.{vendor}"):
         return ep.load()
     raise UnknownVendor(f"expected {role} vendor to be one of {', '.join(known(role))}; got {vendor!r}")
+
+
+def is_loaded(role: str, vendor: str) -> bool:
+    """Has the vendor's module been imported, if it is one of ours?"""
+    return {"stt": STT, "llm": LLM, "tts": TTS}[role].get(vendor, "") in sys.modules
 
 
 def make_stt(spec: SttSpec, shared: Shared) -> Stt:

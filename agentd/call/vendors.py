@@ -1,8 +1,9 @@
 """The vendors of one call: made from the agent's configuration, each role in its order of preference."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -108,6 +109,27 @@ def vendors(agent: Agent, server: Server, shared: Shared, rate: int, playback_ra
         judge=choose(acoustic(agent, server), shared, rate) if setup.is_acoustic(agent) else None,
         made=made,
     )
+
+
+def load(agents: Iterable[Agent]) -> None:
+    """Import the vendors that agents name: this takes up to a second for some SDKs, and may be done on a thread.
+    What cannot be imported is told when it is asked for.
+    """
+    for role, vendor in {pair for agent in agents for pair in named(agent)}:
+        with contextlib.suppress(UnknownVendor, ImportError):
+            registry.module(role, vendor)
+
+
+def is_loaded(agent: Agent) -> bool:
+    return all(registry.is_loaded(role, vendor) for role, vendor in named(agent))
+
+
+def named(agent: Agent) -> Iterator[tuple[str, str]]:
+    """The role and name of each vendor of an agent."""
+    yield from (("stt", stt.vendor) for stt in with_fallback(agent.stt))
+    yield from (("llm", llm.vendor) for llm in models_of(agent))
+    for voice in (agent.tts, *(entry.tts for entry in agent.language_config.values() if entry.tts.vendor)):
+        yield from (("tts", tts.vendor) for tts in with_fallback(voice))
 
 
 # What each is asked for -------------------------------------------------------------------------------------

@@ -38,14 +38,23 @@ NORMAL_CLOSE = (1000, "")
 FLOOD = 10.0  # seconds of audio beyond twice the time that has passed: no telephone speaks so fast
 
 
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass(slots=True)
 class Node:
-    """What all calls of this process share. ``detector_for`` makes a voice detector for a rate."""
+    """What all calls of this process share. ``detector_for`` makes a voice detector for a rate; ``ready`` is cleared
+    while the server starts: a call that comes before its vendors can be asked waits for it.
+    """
 
     config: Config
     shared: Shared = field(default_factory=Shared)
     calls: LiveCalls = field(default_factory=LiveCalls)
     detector_for: Any = webrtc_detector
+    ready: asyncio.Event = field(default_factory=_set_event)
     observers: list[Any] = field(default_factory=list)  # called with (agent's name, EventLog) as each call begins
 
     def began(self, agent: str, events: EventLog) -> None:
@@ -91,6 +100,7 @@ class Session:
 
     async def _run(self, name: str) -> None:
         info = wire.metadata(await self._first_message())
+        await self._node.ready.wait()
         call, port = self._begin(name, info)
         self._node.calls.add(info.call_sid, self)
         try:

@@ -1,0 +1,76 @@
+"""A server imports the SDKs of the vendors that its configuration names, and no other."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SDKS = {
+    "anthropic": {"anthropic"},
+    "assemblyai": set[str](),
+    "aws": {"boto3", "botocore"},
+    "cartesia": {"cartesia"},
+    "deepgram": {"deepgram"},
+    "deepgramflux": {"deepgram"},
+    "elevenlabs": set[str](),
+    "google": {"google.genai"},
+    "local": set[str](),
+    "openai": {"openai"},
+    "rime": set[str](),
+    "speechmatics": set[str](),
+}
+EVERY = {name for names in SDKS.values() for name in names}
+
+PROGRAM = """
+import asyncio, json, os, sys
+from agentd import cli                        # what `agentd serve` imports
+from agentd.jambonz.listen import Node
+from agentd.server import Server, warm
+from config.files import Config
+from config.server import Server as ServerConfig
+from config.verb import Agent
+
+async def main():
+    agent = Agent.parse(json.loads(sys.argv[1]))
+    node = Node(Config(ServerConfig.model_validate({"speech_cache": False}), {"demo": agent}))
+    await warm(node)
+    await node.shared.aclose()
+
+asyncio.run(main())
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def imported(stt: str, llm: str, tts: str) -> set[str]:
+    auth = {"apiKey": "k", "region": "eu-west-1"}
+    agent = {
+        "stt": {"vendor": stt, "auth": auth},
+        "llm": {"vendor": llm, "model": "us.amazon.nova-lite-v1:0", "auth": auth},
+        "tts": {"vendor": tts, "auth": auth},
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(agent)],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "not ready" not in done.stderr, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1])) & EVERY
+
+
+@pytest.mark.parametrize(
+    ("stt", "llm", "tts"),
+    [
+        ("deepgram", "openai", "cartesia"),
+        ("deepgramflux", "anthropic", "elevenlabs"),
+        ("assemblyai", "google", "rime"),
+        ("speechmatics", "aws", "deepgram"),
+        ("elevenlabs", "openai", "openai"),
+    ],
+)
+def test_only_the_sdks_of_the_configured_vendors_are_imported(stt: str, llm: str, tts: str) -> None:
+    assert imported(stt, llm, tts) == SDKS[stt] | SDKS[llm] | SDKS[tts]
