@@ -25,6 +25,7 @@ log = logging.getLogger("agentd.server")
 MESSAGE_LIMIT = 1 << 20  # bytes of one websocket message
 UNSENT = 30.0  # seconds that what we sent may wait for a peer that takes nothing (Linux)
 WARM_RATE = 16000  # Hz; what vendors share serves calls of every rate
+GARBAGE = (10_000, 20, 50)  # of the collector: by default it looks every 700 objects, a few times a turn
 PING = 20.0  # seconds; jambonz never pings (faults-and-security.md 1.2)
 
 
@@ -76,6 +77,7 @@ async def get_ready(node: Node) -> None:
         await warm(node)
         gc.collect()
         gc.freeze()  # what lives now lives for good: full collections of it would stall every call
+        gc.set_threshold(*GARBAGE)
     finally:
         node.ready.set()
 

@@ -6,10 +6,12 @@ that the vendors took. One call, a real server process, vendor servers in a proc
 First one combination with ``--turns`` turns, hop by hop; then each other vendor in its role with ``--each`` turns
 (``--all``: every combination of vendors). The hops:
 
-    audio in     the frame that ends the vendor's utterance is sent → the recogniser has its last word
-    to prompt    that word is said → the model has the prompt
-    to text      the first word of the answer is said → the synthesizer has the text
-    to sound     its first sound is said → the caller has it
+    audio in     the frame that ends the vendor's utterance is sent → the recogniser has it
+    to prompt    the recogniser says its last word → the model has the prompt
+    to text      the model says its first word → the synthesizer has the text
+    to sound     the synthesizer says its first sound → the caller has it
+
+Somebody "has" what has come to his process; what vendors need to read it and to answer is theirs.
 """
 
 import argparse
@@ -41,7 +43,8 @@ LOUD, QUIET = (20000).to_bytes(2, "little") * FRAME, bytes(2 * FRAME)
 UTTERANCE, PAUSE = 1.0, 0.8  # seconds of audio: the recogniser tells its final at the end of the first
 VOICE = (0.1, 0.6)  # of the utterance the caller is loud from … to
 MODEL_S, VOICE_S = 0.2, 0.1  # what model and voice take for their first word and sound
-ANSWER = "Yes, it is so."
+REST_S = 0.05  # and what the model takes for the next part of its stream, be it only the end
+ANSWER = "Yes. It is so, yes."  # 0.38 s of sound; the first sentence is whole before the answer is
 ROLES = ("stt", "llm", "tts")
 FIRST = ("deepgram", "openai", "cartesia")
 
@@ -76,7 +79,11 @@ def serve_vendors(pipe: Connection) -> None:
         loop = asyncio.get_running_loop()
         while (vendors := await loop.run_in_executor(None, pipe.recv)) is not None:
             async with AsyncExitStack() as stack:
-                scripts = {"stt": Script(), "llm": Script(first=MODEL_S), "tts": Script(first=VOICE_S, gap=0.0)}
+                scripts = {
+                    "stt": Script(),
+                    "llm": Script(first=MODEL_S, gap=REST_S),
+                    "tts": Script(first=VOICE_S, gap=0.0),
+                }
                 made = {
                     role: await stack.enter_async_context(row(role, vendor).server(scripts[role]))
                     for role, vendor in zip(ROLES, vendors, strict=True)
@@ -127,6 +134,16 @@ def configuration(vendors: Sequence[str], urls: Mapping[str, str]) -> Config:
 # The caller -------------------------------------------------------------------------------------------------
 
 
+class Noting(ClientConnection):
+    """Knows when its last bytes came."""
+
+    arrived = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        self.arrived = time.monotonic()
+        super().data_received(data)
+
+
 class Caller:
     """Speaks in real time; ``last`` and ``due`` are when the last loud frame of each turn, and the frame that ends its
     utterance, were sent; ``sounds`` when each reply began.
@@ -139,7 +156,8 @@ class Caller:
         self.sounds: list[float] = []
 
     async def call(self, port: int) -> None:
-        async with connect(f"ws://127.0.0.1:{port}/listen/demo", compression=None, max_size=None) as socket:
+        url = f"ws://127.0.0.1:{port}/listen/demo"
+        async with connect(url, compression=None, max_size=None, create_connection=Noting) as socket:
             await socket.send(json.dumps({"sampleRate": RATE, "mixType": "mono", "callSid": "bench"}))
             listening = asyncio.create_task(self._listen(socket))
             await self._speak(socket)
@@ -163,7 +181,7 @@ class Caller:
         is_silent, quiet_since = True, 0.0
         while True:
             message = await socket.recv()
-            now = time.monotonic()
+            now = socket.arrived if isinstance(socket, Noting) else time.monotonic()
             if isinstance(message, bytes) and any(message):
                 if is_silent or now - quiet_since > 0.4:
                     self.sounds.append(now)
@@ -175,14 +193,15 @@ def hops(caller: Caller, seen: Times) -> Iterator[Turn]:
     for number, due in enumerate(caller.due[1:], 1):
         until = caller.due[number + 1] if number + 1 < len(caller.due) else due + 10
         prompted = _first(seen["llm"], "asked", due - 1, until)
-        heard = max((at for what, at in seen["stt"] if what == "said" and at <= prompted), default=0.0)
+        told = max((at for what, at in seen["stt"] if what == "said" and at <= prompted), default=0.0)
+        heard = max((at for what, at in seen["stt"] if what == "heard" and at <= told), default=0.0)
         answered = _first(seen["llm"], "said", prompted, until)
         given = _first(seen["tts"], "asked", answered, until)
         spoken = _first(seen["tts"], "said", given, until)
         sound = next((at for at in caller.sounds if spoken <= at < until), None)
-        if sound is None or not heard or min(prompted, answered, given, spoken) < 0:
+        if sound is None or not told or min(prompted, answered, given, spoken) < 0:
             continue
-        yield Turn(heard - due, prompted - heard, given - answered, sound - spoken)
+        yield Turn(heard - due, prompted - told, given - answered, sound - spoken)
 
 
 def _first(times: Sequence[tuple[str, float]], what: str, after: float, until: float) -> float:

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Any
 
+import httpcore2
 import httpx2
 
 from providers.registry import Shared
@@ -25,17 +25,11 @@ def timeout_of(connect: Mapping[str, Any]) -> httpx2.Timeout:
     return httpx2.Timeout(**{**TIMEOUT.as_dict(), "read": float(connect.get("timeout") or TIMEOUT.read or 0)})
 
 
-responses: ContextVar[list[httpx2.Response]] = ContextVar("responses")
-"""Set it to a list, and the responses of this task's requests are put in: a handle to close what an SDK does not."""
-
-
 class HttpPool:
     """The connections of one server. No redirects: a key goes only where it was configured for."""
 
     def __init__(self, *, trust_env: bool = True) -> None:
-        self.http = httpx2.AsyncClient(
-            limits=LIMITS, timeout=TIMEOUT, trust_env=trust_env, event_hooks={"response": [_remember]}
-        )
+        self.http = httpx2.AsyncClient(limits=LIMITS, timeout=TIMEOUT, trust_env=trust_env)
         self._dialling: dict[str, asyncio.Task[None]] = {}
 
     def ready(self, url: str, headers: Mapping[str, str]) -> None:
@@ -69,15 +63,8 @@ class HttpPool:
         )
 
 
-def _origin(url: httpx2.URL) -> object:
-    import httpcore2
-
+def _origin(url: httpx2.URL) -> httpcore2.Origin:
     return httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/").origin
-
-
-async def _remember(response: httpx2.Response) -> None:
-    if (kept := responses.get(None)) is not None:
-        kept.append(response)
 
 
 def http_pool(shared: Shared) -> HttpPool:

@@ -12,7 +12,8 @@ import pytest
 
 from providers.base import LlmEvent, LlmSpec, Message, Native, Prompt, ProviderError, TextDelta, Tool, ToolCall, Working
 from providers.failures import kind_of, redact
-from providers.llm.openai import DataLines, OpenAiLlm, make_llm, to_wire
+from providers.llm.openai import OpenAiLlm, make_llm, to_wire
+from providers.llm.sse import DataLines
 from providers.registry import Shared
 
 KEY = "sk-proj-verysecret0123456789"

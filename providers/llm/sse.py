@@ -37,6 +37,6 @@ def json_object(line: bytes) -> dict[str, Any] | None:
     """The line as a JSON object; ``None`` when it is none."""
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -36,13 +36,13 @@ class Ears:
     def hear(self, pcm: bytes) -> Iterator[Heard]:
         """L16 in; what is to be told now. Iterate while telling: what could not be told is not counted as told."""
         self.audio += pcm
-        self._at = len(self.audio) / 2 / self._rate
+        self._at = round(len(self.audio) / 2 / self._rate, 6)
         while (number := self.finals) < len(self.hears):
             text = self.hears[number]
-            if not self._is_partial_told and self._at >= self._begun + PARTIAL:
+            if not self._is_partial_told and self._at >= round(self._begun + PARTIAL, 6):
                 yield Heard(text.rpartition(" ")[0], False, number)
                 self._is_partial_told = True
-            if self._at < self._begun + FINAL:
+            if self._at < round(self._begun + FINAL, 6):
                 return
             yield self._final(text)
             self._next()

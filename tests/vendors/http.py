@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -37,6 +38,7 @@ class HttpVendor:
         self.url = ""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._arrived: dict[asyncio.StreamWriter, float] = {}  # when the last bytes of each came
 
     # The wire format -------------------------------------------------------------------------------------
 
@@ -72,6 +74,7 @@ class HttpVendor:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.seen.connections += 1
         self._writers.add(writer)
+        self._note_arrivals(reader, writer)
         await asyncio.sleep(self.script.connecting)
         try:
             while (request := await _read(reader)) is not None:
@@ -82,6 +85,15 @@ class HttpVendor:
             self._writers.discard(writer)
             writer.close()
 
+    def _note_arrivals(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        feed = reader.feed_data
+
+        def noting(data: bytes) -> None:
+            self._arrived[writer] = time.monotonic()
+            feed(data)
+
+        reader.feed_data = noting  # type: ignore[method-assign, assignment]
+
     async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.seen.paths.append(request.path)
         self.seen.headers.append(dict(request.headers))
@@ -89,7 +101,7 @@ class HttpVendor:
             await self._whole(writer, 200, {}, b"{}")
             return
         self.seen.requests.append(json.loads(request.body))
-        self.seen.note("asked")
+        self.seen.note("asked", self._arrived.pop(writer, None))
         self.seen.asked.set()
         fault = self.script.strike()
         match fault:

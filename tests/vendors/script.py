@@ -53,10 +53,12 @@ class Seen:
     requests: list[object] = field(default_factory=list)  # bodies, or messages of a websocket, parsed
     headers: list[dict[str, str]] = field(default_factory=list)  # of each request or upgrade, names in lower case
     paths: list[str] = field(default_factory=list)  # with their queries
-    times: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=10_000))  # (asked or said, when)
+    times: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=10_000))  # what was noted, and when
     asked: asyncio.Event = field(default_factory=asyncio.Event)  # a request has come
     left: asyncio.Event = field(default_factory=asyncio.Event)  # or cancelled, before the answer had ended
 
-    def note(self, what: str) -> None:
-        """When something was ``asked`` of the vendor, or ``said`` by it; on the clock that all processes share."""
-        self.times.append((what, time.monotonic()))
+    def note(self, what: str, at: float | None = None) -> None:
+        """When something was ``asked`` of the vendor, or ``said`` by it, or ``heard``: when the last bytes had come by
+        then. On the clock that all processes share.
+        """
+        self.times.append((what, time.monotonic() if at is None else at))

@@ -5,6 +5,7 @@ import contextlib
 import http
 import json
 import logging
+import time
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +19,20 @@ from tests.vendors.script import Fault, Script, Seen
 
 _quiet = logging.getLogger("tests.vendors.ws")  # at debug level it prints the handshake, and with it our key
 _quiet.setLevel(logging.INFO)
+
+
+class Noting(ServerConnection):
+    """Knows when its last bytes came."""
+
+    arrived = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        self.arrived = time.monotonic()
+        super().data_received(data)
+
+
+def _arrived(socket: ServerConnection) -> float | None:
+    return socket.arrived if isinstance(socket, Noting) else None
 
 
 class WsVendor:
@@ -55,7 +70,7 @@ class WsVendor:
         """The next message. JSON is kept in ``seen.requests`` as an object, other text as text; audio is not kept."""
         message = await socket.recv()
         if isinstance(message, str):
-            self.seen.note("asked")
+            self.seen.note("asked", _arrived(socket))
             try:
                 self.seen.requests.append(json.loads(message))
             except ValueError:
@@ -89,6 +104,7 @@ class WsVendor:
                     socket.protocol.writes.append(Frame(Opcode.TEXT, b'{"text": "caf\xc3').serialize(mask=False))
                     socket.send_data()
         self._said += 1
+        self.seen.note("heard", _arrived(socket))
         self.seen.note("said")
         await socket.send(message)
 
@@ -100,6 +116,7 @@ class WsVendor:
             "127.0.0.1",
             0,
             process_request=self._upgrade,
+            create_connection=Noting,
             compression=None,
             ping_interval=None,
             logger=_quiet,
