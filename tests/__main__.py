@@ -13,7 +13,7 @@ CHECKS = (
     ("ruff", [BIN / "ruff", "format", "--check", "."]),
     ("mypy", [BIN / "mypy"]),
     ("import-linter", [BIN / "lint-imports"]),
-    ("pytest", [sys.executable, "-m", "pytest", *sys.argv[1:]]),
+    ("pytest", [sys.executable, "-m", "pytest", "-n", "auto", *sys.argv[1:]]),  # a process a core
 )
 
 
