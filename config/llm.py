@@ -29,22 +29,39 @@ class Tool(Part):
 
 
 class Message(Part):
-    """One entry of the conversation that the agent starts with, under the keys of OpenAI's chat API."""
+    """One entry of the conversation that the agent starts with, under the keys of OpenAI's chat API. Or in the vendor's
+    own form, with blocks as ``content`` or ``parts``: such a message reaches that vendor as it is.
+    """
 
     model_config = ConfigDict(extra="allow", alias_generator=None)
 
     role: Literal["system", "user", "assistant", "tool"]
-    content: str | None = None
+    content: str | list[FreeObject] | None = None
+    parts: list[FreeObject] = Field(default_factory=list)
     tool_calls: list[FreeObject] = Field(default_factory=list)
     tool_call_id: str | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _join_text_parts(cls, data: Any) -> Any:
-        parts = data.get("content") if isinstance(data, Mapping) else None
+        if not isinstance(data, Mapping):
+            return data
+        if (role := {"developer": "system", "model": "assistant"}.get(str(data.get("role")))) is not None:
+            data = {**data, "role": role}
+        parts = data.get("content")
         if isinstance(parts, list) and all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in parts):
             return {**data, "content": "".join(p["text"] for p in parts)}
         return data
+
+    def is_native(self) -> bool:
+        """Does it say more than text and calls can?"""
+        return isinstance(self.content, list) or bool(self.parts)
+
+    def text(self) -> str:
+        """Its words, for a vendor that does not know its form."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(str(part.get("text") or "") for part in [*(self.content or ()), *self.parts])
 
 
 class ConnectOptions(Part):
@@ -81,7 +98,7 @@ class LlmOptions(Part):
     @model_validator(mode="after")
     def _one_system_prompt(self) -> "LlmOptions":
         every = [*self.messages, *self.initial_messages]  # the second is the first one's older name
-        system = [message.content for message in every if message.role == "system" and message.content]
+        system = [text for message in every if message.role == "system" and (text := message.text())]
         if every:
             # Set past the frozen model: this is still its construction.
             prompt = "\n\n".join([*([self.system_prompt] if self.system_prompt else []), *system])

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from agentd.call.setup import history
 from agentd.call.vendors import account, llm_spec, stt_spec, tts_spec
 from config.server import Server
 from config.verb import Agent
@@ -104,3 +105,31 @@ def test_recogniser_and_voice_are_asked_for_what_the_verb_says() -> None:
     assert (stt.hints, stt.options, stt.ends_turns) == (("Aurora", "good morning"), {"smartFormatting": True}, False)
     tts = tts_spec(agent.tts, SERVER, 24000)
     assert (tts.voice, tts.model, tts.options, tts.rate) == ("v", "sonic-3", {"speed": 1.1}, 24000)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "protocol", "message"),
+    [
+        ("openai", "openai", {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}),
+        ("anthropic", "anthropic", {"role": "user", "content": [{"type": "image", "source": {}}, {"text": "Look."}]}),
+        ("google", "google", {"role": "model", "parts": [{"text": "Look."}, {"inlineData": {}}]}),
+        ("aws", "bedrock", {"role": "assistant", "content": [{"text": "Look."}, {"image": {}}]}),
+    ],
+)
+def test_a_message_in_the_vendors_own_form_reaches_it_as_it_is(
+    vendor: str, protocol: str, message: dict[str, Any]
+) -> None:
+    agent = Agent.parse({"llm": {"vendor": vendor, "llmOptions": {"messages": [message]}}})
+    (made,) = history(agent).messages
+    assert made.native is not None and made.native.protocol == protocol
+    assert {**made.native.content, "role": message["role"]} == message
+    assert made.role == {"model": "assistant"}.get(message["role"], message["role"])
+    assert made.content == ("" if vendor == "openai" else "Look.")
+
+
+def test_a_message_of_text_parts_is_plain_text_to_every_vendor() -> None:
+    parts = [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]
+    said = {"messages": [{"role": "developer", "content": parts}, {"role": "user", "content": parts}]}
+    agent = Agent.parse({"llm": {"vendor": "anthropic", "llmOptions": said}})
+    assert agent.llm.llm_options.system_prompt == "Be brief."
+    assert [(each.content, each.native) for each in history(agent).messages] == [("Be brief.", None)]

@@ -1,19 +1,20 @@
 """What an agent's configuration means for one call: the machine's settings, the tools, the prompt, the hints."""
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 from agentd.call.history import History
 from agentd.call.tools import Offer, Toolbox
 from agentd.errors import AgentdError
 from agentd.prebuilt import PREBUILT, Prebuilt
+from config import llm as config
 from config.speech import Recognizer
 from config.verb import Agent
-from providers.base import Message, Tool, ToolCall
+from providers.base import Message, Native, Tool, ToolCall
 from turn.machine import Settings
 
 log = logging.getLogger("agentd.call.setup")
+
+PROTOCOLS = {"anthropic": "anthropic", "google": "google", "aws": "bedrock", "bedrock": "bedrock"}  # else OpenAI's
 
 HANGUP = Tool(
     name="hangup",
@@ -64,7 +65,7 @@ def hints(agent: Agent, stt: Recognizer) -> tuple[str, ...]:
 
 def history(agent: Agent) -> History:
     options = agent.llm.llm_options
-    return History(options.system_prompt, tuple(_message(m.model_dump()) for m in options.messages))
+    return History(options.system_prompt, tuple(_message(m, agent.llm.vendor) for m in options.messages))
 
 
 def toolbox(agent: Agent, hang_up: Offer) -> Toolbox:
@@ -84,12 +85,14 @@ def prebuilt(agent: Agent) -> list[Prebuilt]:
     return [PREBUILT[name] for name in agent.tools if name in PREBUILT]
 
 
-def _message(raw: Mapping[str, Any]) -> Message:
+def _message(message: config.Message, vendor: str) -> Message:
+    raw = message.model_dump(exclude_unset=True)
+    native = Native(PROTOCOLS.get(vendor, "openai"), raw) if message.is_native() else None
     try:
         calls = tuple(
             ToolCall(str(call["id"]), str(call["function"]["name"]), str(call["function"]["arguments"]))
-            for call in raw.get("tool_calls") or ()
+            for call in message.tool_calls
         )
     except (KeyError, TypeError) as exc:
         raise AgentdError("llmOptions.messages: expected tool_calls of {id, function: {name, arguments}}") from exc
-    return Message(raw["role"], raw.get("content") or "", calls, raw.get("tool_call_id"))
+    return Message(message.role, message.text(), calls, message.tool_call_id, native)
