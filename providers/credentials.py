@@ -2,9 +2,17 @@
 
 import os
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 SAME_ACCOUNT = {"deepgramflux": "deepgram", "flux": "deepgram", "bedrock": "aws"}
 """Vendor names that are another name's account."""
+
+OWN_HOSTS = {
+    "anthropic": "api.anthropic.com",
+    "google": "generativelanguage.googleapis.com",
+    "openai": "api.openai.com",
+}
+"""Where models are at home: naming this address in an agent is the same as naming none."""
 
 # Each credential with the variables that may hold it, the first that is set counts. AWS is left to boto3, which knows
 # profiles and roles as well.
@@ -24,6 +32,12 @@ ENVIRONMENT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 def variables(vendor: str) -> tuple[str, ...]:
     """The environment variables in which a vendor's key is looked for."""
     return ENVIRONMENT.get(SAME_ACCOUNT.get(vendor, vendor), {}).get("apiKey", ())
+
+
+def is_own_address(vendor: str, url: object) -> bool:
+    """Is this the vendor's own address, so that its key may go there?"""
+    parts = urlsplit(str(url))
+    return parts.scheme == "https" and parts.netloc == OWN_HOSTS.get(vendor)
 
 
 def from_environment(vendor: str, environment: Mapping[str, str] | None = None) -> dict[str, str]:

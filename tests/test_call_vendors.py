@@ -51,8 +51,12 @@ def test_credentials_come_from_the_verb_else_the_server_else_the_environment(
 def test_the_environments_key_does_not_go_to_an_address_that_the_agent_names() -> None:
     agent = Agent.parse({"llm": {"vendor": "openai", "model": "m", "connectOptions": {"baseURL": "http://x.example"}}})
     assert dict(llm_spec(agent, agent.llm, Server()).credentials) == {}
-    agent = Agent.parse({"llm": {"vendor": "openai"}})
-    assert dict(llm_spec(agent, agent.llm, Server()).credentials) == {"apiKey": "of the environment"}
+    for options in ({}, {"baseURL": "https://api.openai.com/v1"}):
+        agent = Agent.parse({"llm": {"vendor": "openai", "connectOptions": options}})
+        assert dict(llm_spec(agent, agent.llm, Server()).credentials) == {"apiKey": "of the environment"}
+    for like in ("http://api.openai.com/v1", "https://api.openai.com.evil.example/v1", "https://x@api.openai.com/v1"):
+        agent = Agent.parse({"llm": {"vendor": "openai", "model": "m", "connectOptions": {"baseURL": like}}})
+        assert dict(llm_spec(agent, agent.llm, Server()).credentials) == {}
 
 
 def test_an_address_of_the_environment_comes_with_its_key_or_not_at_all() -> None:

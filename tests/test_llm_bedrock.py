@@ -15,7 +15,8 @@ from providers.base import LlmEvent, LlmSpec, Message, Native, Prompt, ProviderE
 from providers.llm import bedrock
 from providers.llm.bedrock import BedrockLlm, Root, make_llm
 from providers.llm.bedrock_stream import to_provider_error
-from providers.llm.bedrock_wire import BEGINS, GOES_ON, NO_RESULT, Answer, conversation, effort_fields, to_wire
+from providers.llm.bedrock_wire import Answer, conversation, effort_fields, to_wire
+from providers.llm.turns import BEGINS, GOES_ON, NO_RESULT
 from providers.registry import Shared
 from tests.vendors import tls
 from tests.vendors.bedrock import BedrockServer, event
@@ -116,7 +117,7 @@ def test_without_tools_the_calls_of_the_history_are_told_in_words() -> None:
 
 def test_arguments_that_are_no_object_are_shown_as_they_are() -> None:
     blocks = told(*HELLO.messages, Message("assistant", "", (replace(OSLO, arguments='{"ci'),)), tools=(WEATHER,))[1]
-    assert blocks["content"][0]["toolUse"]["input"] == {"invalid": '{"ci'}
+    assert blocks["content"][0]["toolUse"]["input"] == {"_raw": '{"ci'}
 
 
 def test_a_message_of_bedrocks_own_goes_out_unchanged() -> None:

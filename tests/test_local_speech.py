@@ -18,6 +18,7 @@ from providers.registry import Shared, make_stt, make_tts
 from providers.speech.frames import Kind
 from providers.stt import local as stt_local
 from providers.tts import local as tts_local
+from providers.tts.wire_audio import portions
 
 HINTS = (
     "What time is it?",
@@ -176,9 +177,9 @@ def test_what_was_heard_when_speech_is_cut_is_a_whole_number_of_words() -> None:
 
 def test_a_long_piece_is_said_in_portions_and_loses_nothing() -> None:
     text = "one two three four five " * 100
-    assert "".join(tts_local.portions(text)) == text
-    assert max(map(len, tts_local.portions(text))) <= tts_local.LONGEST_PIECE
-    assert list(tts_local.portions("x" * 2500)) == ["x" * 1000, "x" * 1000, "x" * 500]
+    assert "".join(portions(text, tts_local.LONGEST_PIECE)) == text
+    assert max(map(len, portions(text, tts_local.LONGEST_PIECE))) <= tts_local.LONGEST_PIECE
+    assert list(portions("x" * 2500, tts_local.LONGEST_PIECE)) == ["x" * 1000, "x" * 1000, "x" * 500]
 
 
 def test_speech_that_nobody_wants_any_more_does_not_reach_the_next_one() -> None:

@@ -20,7 +20,7 @@ from providers import registry
 from providers.acoustic.base import AcousticSpec, EndOfTurnModel
 from providers.acoustic.choose import choose
 from providers.base import LlmSpec, ProviderError, SttSpec, TtsSpec
-from providers.credentials import SAME_ACCOUNT, from_environment
+from providers.credentials import SAME_ACCOUNT, from_environment, is_own_address
 from providers.registry import Shared, UnknownVendor
 from providers.tts.cached import SpeechCache, around
 
@@ -158,7 +158,8 @@ def llm_spec(agent: Agent, llm: Llm, server: Server) -> LlmSpec:
         "vendorParams": (agent.params() if llm is agent.llm else llm.params()) or None,
     }
     connect = llm.connect_options.model_dump(by_alias=True, exclude_none=True)
-    mine = account(server, llm.vendor, llm.label, llm.auth, connect)
+    elsewhere = {k: v for k, v in connect.items() if k != "baseURL" or not is_own_address(llm.vendor, v)}
+    mine = account(server, llm.vendor, llm.label, llm.auth, elsewhere)
     # The server's key goes only where the server's configuration says, never to an address that came with a call
     # (config.metadata refuses those that bring no key of their own).
     if "baseURL" in mine:

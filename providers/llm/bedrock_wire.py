@@ -1,23 +1,19 @@
 """Bedrock's Converse: a prompt as the arguments of ``converse_stream``, its events as words and tool calls."""
 
 import base64
-import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from providers.base import LlmEvent, LlmSpec, Message, Native, Prompt, ProviderError, TextDelta, Tool, ToolCall, Working
+from providers.llm.turns import BEGINS, GOES_ON, arguments_of, not_blank
 
 log = logging.getLogger("agentd.llm.bedrock")
 
 PROTOCOL = "bedrock"
 Block = dict[str, Any]
 
-# A conversation must begin and end with a user, and a text must not be blank; Bedrock refuses it otherwise.
-BEGINS = "(The call begins.)"
-GOES_ON = "(Please go on.)"
-NO_RESULT = "(no output)"
 _CLAUDE_WITH_EFFORT = re.compile(r"claude-[a-z]+-(?:4-[6-9]|[5-9])(?!\d)")
 
 
@@ -105,7 +101,7 @@ def _blocks(message: Message) -> Iterable[Block]:
         yield from map(_from_json, message.native.content["content"])
         return
     if message.role == "tool":
-        result = {"toolUseId": message.tool_call_id, "content": [{"text": _not_blank(message.content)}]}
+        result = {"toolUseId": message.tool_call_id, "content": [{"text": not_blank(message.content)}]}
         yield {"toolResult": {**result, "status": "success"}}
         return
     for call in message.tool_calls:
@@ -114,32 +110,19 @@ def _blocks(message: Message) -> Iterable[Block]:
     if message.content.strip():
         yield {"text": message.content}
     for call in message.tool_calls:
-        yield {"toolUse": {"toolUseId": call.id, "name": call.name, "input": _arguments(call)}}
+        yield {"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments_of(call)}}
 
 
 def _told(message: Message, names: Mapping[str, str]) -> Iterable[Block]:
     """What was done with tools, in words."""
     if message.role == "tool":
         name = names.get(message.tool_call_id or "", "the tool")
-        yield {"text": f"({name} returned: {_not_blank(message.content)})"}
+        yield {"text": f"({name} returned: {not_blank(message.content)})"}
         return
     if message.content.strip():
         yield {"text": message.content}
     for call in message.tool_calls:
         yield {"text": f"(I called {call.name} with {call.arguments}.)"}
-
-
-def _not_blank(text: str) -> str:
-    return text if text.strip() else NO_RESULT
-
-
-def _arguments(call: ToolCall) -> Any:
-    try:
-        found = json.loads(call.arguments or "{}")
-    except ValueError:
-        found = None
-    # Bedrock takes objects only; what the model itself wrote wrong is at least shown to it.
-    return found if isinstance(found, dict) else {"invalid": call.arguments}
 
 
 def _tool(tool: Tool) -> Block:

@@ -10,9 +10,10 @@ from urllib.parse import urlencode
 from providers.audio_feed import AudioFeed, Mark
 from providers.base import Final, Partial, ProviderError, SttEvent, SttSpec
 from providers.failures import failure, kind_of
+from providers.options import snake_case
 from providers.registry import Shared
 from providers.sockets import decoded, dial
-from providers.stt.spec import account, languages, listed, mean, objects, pieces, snake, terms
+from providers.stt.spec import account, languages, listed, mean, objects, pieces, terms
 from providers.stt.stream import listen
 
 log = logging.getLogger("agentd.stt.assemblyai")
@@ -70,7 +71,7 @@ def to_wire(spec: SttSpec) -> dict[str, Any]:
         if name in RENAMED:
             query.setdefault(RENAMED[name], value)
         elif name not in NOT_FOR_THE_WIRE and value is not None:
-            query[snake(name)] = value
+            query[snake_case(name)] = value
     return {name: value for name, value in query.items() if value not in (None, [])}
 
 

@@ -11,9 +11,10 @@ from providers.audio_feed import AudioFeed, Mark
 from providers.base import Final, Partial, ProviderError, SttEvent, SttSpec
 from providers.deepgram_sdk import SdkSocket
 from providers.failures import failure, kind_of, redact
+from providers.options import snake_case
 from providers.registry import Shared
 from providers.sockets import decoded
-from providers.stt.spec import languages, listed, primary, snake
+from providers.stt.spec import languages, listed, primary
 from providers.stt.stream import Dialect, listen
 
 log = logging.getLogger("agentd.stt.deepgram")
@@ -79,7 +80,7 @@ def model_of(spec: SttSpec, default: str) -> str:
 def extras(options: Mapping[str, Any]) -> dict[str, Any]:
     """The recognizer's own options that go out as they are. Those that we do not know do: authors know their vendor."""
     return {
-        RENAMED.get(name) or snake(name): value
+        RENAMED.get(name) or snake_case(name): value
         for name, value in options.items()
         if name not in NOT_FOR_THE_WIRE and value is not None
     }

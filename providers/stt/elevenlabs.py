@@ -14,10 +14,11 @@ from urllib.parse import quote, urlencode
 from providers.audio_feed import AudioFeed, Mark
 from providers.base import Final, Partial, SttEvent, SttSpec
 from providers.failures import failure
+from providers.options import snake_case
 from providers.registry import Shared
 from providers.sockets import decoded, dial
 from providers.stt.parting import Parting
-from providers.stt.spec import account, languages, listed, mean, objects, pieces, snake, terms
+from providers.stt.spec import account, languages, listed, mean, objects, pieces, terms
 from providers.stt.stream import listen
 
 log = logging.getLogger("agentd.stt.elevenlabs")
@@ -70,7 +71,7 @@ def to_wire(spec: SttSpec) -> dict[str, Any]:
         query["vad_silence_threshold_secs"] = VAD_SILENCE
     for name, value in options.items():
         if name not in NOT_FOR_THE_WIRE and value is not None:
-            query[snake(name)] = value
+            query[snake_case(name)] = value
     return {name: value for name, value in query.items() if value not in (None, [])}
 
 

@@ -1,7 +1,6 @@
 """What the recognisers on our own sockets read from a spec: whose key, where, and the author's words for the wire."""
 
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,11 +36,6 @@ def account(spec: SttSpec, url: str, variable: str) -> Account:
         message = f"expected credentials.{spec.vendor}.url to begin with ws(s)://, got another"
         raise ProviderError(spec.vendor, "stt-bad-url", message)
     return Account(key, where.rstrip("/"))
-
-
-def snake(name: str) -> str:
-    """``vadThreshold`` → ``vad_threshold``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def listed(value: Any) -> list[str]:

@@ -11,12 +11,13 @@ from cartesia import AsyncCartesia
 
 from providers.base import Audio, ProviderError, Spoken, TtsEvent, TtsSpec
 from providers.failures import failure, kind_of, safe_cause
+from providers.options import snake_case
 from providers.pcm import Stream
 from providers.registry import Shared
 from providers.sockets import CLOSE, DIAL, LONGEST_MESSAGE, Socket, decoded, dial_failure, quiet, tls
 from providers.tts.line import Line
 from providers.tts.stream import speak
-from providers.tts.wire_audio import decoded_audio, snake_case
+from providers.tts.wire_audio import decoded_audio
 from providers.tts.words import Words
 
 URL = "wss://api.cartesia.ai"

@@ -13,12 +13,12 @@ from deepgram import AsyncDeepgramClient
 from providers.base import Audio, Spoken, TtsEvent, TtsSpec
 from providers.deepgram_sdk import SdkSocket, client, secrets
 from providers.failures import failure, kind_of
+from providers.options import query_value, snake_case
 from providers.pcm import Stream
 from providers.registry import Shared
 from providers.sockets import Wire, decoded
 from providers.tts.line import Lines
 from providers.tts.stream import speak
-from providers.tts.wire_audio import query_value, snake_case
 
 log = logging.getLogger("agentd.tts.deepgram")
 

@@ -15,12 +15,13 @@ from urllib.parse import quote, urlencode
 from providers import sockets
 from providers.base import Audio, ProviderError, Spoken, TtsEvent, TtsSpec
 from providers.failures import failure, kind_of
+from providers.options import query_value, snake_case
 from providers.pcm import Stream
 from providers.registry import Shared
 from providers.sockets import Wire, decoded
 from providers.tts import stream
 from providers.tts.line import Lines
-from providers.tts.wire_audio import decoded_audio, query_value, snake_case
+from providers.tts.wire_audio import decoded_audio
 from providers.tts.words import Words, split
 
 URL = "wss://api.elevenlabs.io"

@@ -1,11 +1,12 @@
 """Embedded speech synthesis: espeak-ng in a process of its own. Understandable, instant, no key, no network."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 from providers.base import Audio, Spoken, TtsEvent, TtsSpec, Word
 from providers.registry import Shared
 from providers.speech.frames import WORD, Kind
 from providers.speech.process import SpeechProcess
+from providers.tts.wire_audio import portions
 
 RATE_WPM = 160  # options: rate (80 to 450 words a minute), pitch (0 to 100)
 PITCH = 50
@@ -36,7 +37,7 @@ class LocalTts:
         pause = 0.0
         try:
             async for whole in text:
-                for piece in portions(whole):
+                for piece in portions(whole, LONGEST_PIECE):
                     if piece.strip():
                         silence = bytes(2 * int(pause * rate))
                         samples += len(silence) // 2
@@ -56,15 +57,6 @@ class LocalTts:
                 yield Spoken(said)
         finally:
             stream.close()
-
-
-def portions(text: str) -> Iterator[str]:
-    """The text in parts of at most :data:`LONGEST_PIECE` characters, cut after a space where there is one."""
-    while len(text) > LONGEST_PIECE:
-        cut = text.rfind(" ", 0, LONGEST_PIECE) + 1 or LONGEST_PIECE
-        yield text[:cut]
-        text = text[cut:]
-    yield text
 
 
 def speech_process(shared: Shared) -> SpeechProcess:

@@ -17,11 +17,12 @@ from openai._legacy_response import HttpxBinaryResponseContent
 from providers.base import Audio, ProviderError, Spoken, TtsEvent, TtsSpec
 from providers.failures import failure, kind_of, retry_after, safe_cause
 from providers.llm.openai import OPENAI_URL, Root, is_openai
+from providers.options import snake_case
 from providers.pcm import Stream
 from providers.pools import http_pool
 from providers.registry import Shared
 from providers.tts.wav import Unwrapped
-from providers.tts.wire_audio import portions, snake_case
+from providers.tts.wire_audio import portions
 
 MODEL = "gpt-4o-mini-tts"
 VOICE = "alloy"

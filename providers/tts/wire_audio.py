@@ -1,7 +1,6 @@
-"""What vendors of speech have in common on the wire: audio in base64, limits of one text, names of options."""
+"""What voices have in common on the wire: audio in base64, and the limits of one text."""
 
 import base64
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,12 +22,3 @@ def portions(text: str, longest: int) -> Iterator[str]:
         yield text[:cut]
         text = text[cut:]
     yield text
-
-
-def snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
-def query_value(value: Any) -> str:
-    """A value of an option as it stands in a URL."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

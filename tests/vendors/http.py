@@ -38,6 +38,7 @@ class HttpVendor:
         self.url = ""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[Any]] = set()
         self._arrived: dict[asyncio.StreamWriter, float] = {}  # when the last bytes of each came
 
     # The wire format -------------------------------------------------------------------------------------
@@ -69,18 +70,26 @@ class HttpVendor:
         self._server.close()
         for writer in list(self._writers):
             writer.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+        await asyncio.sleep(0)  # what was closed is gone one step later
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.seen.connections += 1
         self._writers.add(writer)
         self._note_arrivals(reader, writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         await asyncio.sleep(self.script.connecting)
         try:
             while (request := await _read(reader)) is not None:
                 await self._answer(request, reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # asyncio's streams take a cancelled handler for a crash
         finally:
             self._writers.discard(writer)
             writer.close()
