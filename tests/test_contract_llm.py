@@ -155,6 +155,19 @@ def test_tool_calls_come_whole_and_several_at_once(row: LlmRow) -> None:
 
 
 @each_vendor
+def test_arguments_on_their_way_are_a_sign_of_life(row: LlmRow) -> None:
+    if row.vendor == "google":
+        pytest.skip("its calls come whole, in one chunk")
+
+    async def test() -> None:
+        async with talking(row, answer=Answer((), (OSLO,))) as there:
+            events = [event async for event in there.llm.reply(HELLO)]
+            assert Working() in events and isinstance(events[-1], ToolCall)
+
+    run(row, test())
+
+
+@each_vendor
 def test_a_call_without_arguments_has_an_empty_object_of_them(row: LlmRow) -> None:
     async def test() -> None:
         async with talking(row, answer=Answer((), (ToolCall("call_1", "hangup", "{}"),))) as there:

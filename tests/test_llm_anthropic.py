@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from providers.base import LlmEvent, LlmSpec, Message, Native, Prompt, ProviderError, TextDelta, Tool, ToolCall
+from providers.base import LlmEvent, LlmSpec, Message, Native, Prompt, ProviderError, TextDelta, Tool, ToolCall, Working
 from providers.llm.anthropic import AnthropicLlm, make_llm, to_provider_error
 from providers.llm.anthropic_models import claude_of
 from providers.llm.anthropic_wire import Answer, StreamError, to_wire
@@ -42,7 +42,7 @@ async def asking(server: AnthropicServer, **fields: Any) -> AsyncIterator[Anthro
 
 
 async def collect(llm: AnthropicLlm) -> list[LlmEvent]:
-    return [each async for each in llm.reply(HELLO)]
+    return [each async for each in llm.reply(HELLO) if not isinstance(each, Working)]
 
 
 def wire(*messages: Message, tools: tuple[Tool, ...] = (), model: str = "claude-sonnet-4-6", **options: Any) -> Any:
@@ -225,7 +225,7 @@ def test_what_is_left_out_is_said_once(caplog: pytest.LogCaptureFixture) -> None
 def answered(*events: bytes) -> list[LlmEvent]:
     answer = Answer()
     lines = [line[6:] for line in b"".join(events).splitlines() if line.startswith(b"data: ")]
-    return [each for line in lines for each in answer.data(line)]
+    return [each for line in lines for each in answer.data(line) if not isinstance(each, Working)]
 
 
 def block(index: int, start: dict[str, Any], *deltas: dict[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from google.genai import errors
 
-from providers.base import LlmEvent, LlmSpec, Message, Native, Prompt, ProviderError, TextDelta, Tool, ToolCall
+from providers.base import LlmEvent, LlmSpec, Message, Native, Prompt, ProviderError, TextDelta, Tool, ToolCall, Working
 from providers.llm.google import GoogleLlm, make_llm, to_provider_error
 from providers.llm.google_wire import UNSIGNED, Answer, StreamError, thinking, to_wire
 from providers.llm.turns import BEGINS, NO_RESULT
@@ -42,7 +42,7 @@ async def asking(server: GoogleServer, path: str = "", **fields: Any) -> AsyncIt
 
 
 async def collect(llm: GoogleLlm) -> list[LlmEvent]:
-    return [each async for each in llm.reply(HELLO)]
+    return [each async for each in llm.reply(HELLO) if not isinstance(each, Working)]
 
 
 def wire(*messages: Message, tools: tuple[Tool, ...] = (), model: str = "gemini-2.5-flash", **options: Any) -> Any:

@@ -13,7 +13,7 @@ import anthropic
 import httpx2
 from anthropic import AsyncAPIResponse
 
-from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, Tool
+from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, Tool, Working
 from providers.failures import failure, kind_of, retry_after, safe_cause
 from providers.llm.access import access_of, model_of
 from providers.llm.anthropic_models import claude_of
@@ -109,7 +109,7 @@ class AnthropicLlm:
                 async for data in body:
                     for line in lines.feed(data):
                         for event in answer.data(line):
-                            said = True
+                            said = said or not isinstance(event, Working)
                             yield event
                     if answer.is_over:
                         await _drain(body)

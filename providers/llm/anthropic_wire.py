@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from providers.base import LlmEvent, LlmSpec, Message, Native, Prompt, TextDelta, Tool, ToolCall
+from providers.base import LlmEvent, LlmSpec, Message, Native, Prompt, TextDelta, Tool, ToolCall, Working
 from providers.llm.access import model_of
 from providers.llm.anthropic_models import claude_of
 from providers.llm.sse import json_object
@@ -159,15 +159,15 @@ class Answer:
 
     def _delta(self, block: Block, delta: Mapping[str, Any]) -> list[LlmEvent]:
         match delta:
-            case {"text": str(text)} if text:
-                return [TextDelta(text)]
+            case {"text": str(text)}:
+                return [TextDelta(text)] if text else []
             case {"partial_json": str(piece)}:
                 block["json"] = block.get("json", "") + piece
             case {"thinking": str(piece)}:
                 block["thinking"] = block.get("thinking", "") + piece
             case {"signature": str(piece)}:
                 block["signature"] = block.get("signature", "") + piece
-        return []
+        return [Working()]
 
     def _stopped(self, block: Block) -> list[LlmEvent]:
         match block:

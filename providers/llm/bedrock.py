@@ -14,7 +14,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, Tool
+from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, Tool, Working
 from providers.failures import safe_cause
 from providers.llm.bedrock_stream import Stream, connect_ahead, interruptible, to_provider_error
 from providers.llm.bedrock_wire import Answer, model_of, to_wire
@@ -168,7 +168,7 @@ class BedrockLlm:
                 if event is None:
                     break
                 for each in answer.event(event):
-                    said = True
+                    said = said or not isinstance(event, Working)
                     yield each
             if answer.is_over:
                 await self._rest(stream)

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 from google.genai import errors
 
-from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, Tool
+from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, Tool, Working
 from providers.failures import failure, kind_of, retry_after, safe_cause
 from providers.llm.access import access_of, model_of
 from providers.llm.google_sdk import Root, canned, make_client, send
@@ -109,11 +109,11 @@ class GoogleLlm:
                 while (data := await _next(body, last=answer.finish is not None)) is not None:
                     for line in lines.feed(data):
                         for event in answer.data(line):
-                            said = True
+                            said = said or not isinstance(event, Working)
                             yield event
                 for line in lines.end():
                     for event in answer.data(line):
-                        said = True
+                        said = said or not isinstance(event, Working)
                         yield event
                 if error := _error_of(json_object(lines.stray)):
                     raise StreamError(error)

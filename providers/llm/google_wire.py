@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from providers.base import LlmEvent, LlmSpec, Message, Native, Prompt, TextDelta, Tool, ToolCall
+from providers.base import LlmEvent, LlmSpec, Message, Native, Prompt, TextDelta, Tool, ToolCall, Working
 from providers.llm.access import model_of
 from providers.llm.sse import json_object
 from providers.llm.turns import Turn, arguments_of, not_blank, system_of, turns_of
@@ -173,8 +173,8 @@ class Answer:
             call = _get(part, "functionCall")
             if isinstance(call, dict) and call.get("name"):
                 yield _call(call, _get(part, "thoughtSignature"))
-            elif part.get("text") and not part.get("thought"):
-                yield TextDelta(str(part["text"]))
+            elif part.get("text"):
+                yield Working() if part.get("thought") else TextDelta(str(part["text"]))
 
 
 def _call(call: dict[str, Any], signature: Any) -> ToolCall:

@@ -275,14 +275,14 @@ class OpenAiLlm:
                 async for data in body:
                     for line in lines.feed(data):
                         for event in answer.data(line):
-                            said = True
+                            said = said or not isinstance(event, Working)
                             yield event
                     if answer.is_done:
                         await _drain(body)
                         break
                 for line in lines.end():
                     for event in answer.data(line):
-                        said = True
+                        said = said or not isinstance(event, Working)
                         yield event
         except (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, StreamError, ValueError) as exc:
             if not answer.is_whole() or isinstance(exc, StreamError):
