@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("agentd", "providers", "turn", "config", "tests")
+PACKAGES = ("agentd", "providers", "turn", "config", "tests", "benchmarks")
 TESTS = (
     "tests/test_turn_*.py tests/test_playout.py tests/test_speech.py tests/test_sentences.py tests/test_sender.py "
-    "tests/test_history.py tests/test_audio_feed.py tests/test_reply.py tests/test_call_*.py tests/test_simulation.py"
+    "tests/test_history.py tests/test_audio_feed.py tests/test_reply.py tests/test_call_*.py tests/test_simulation.py "
+    "tests/test_models.py tests/test_voices.py tests/test_fallbacks.py"
 ).split()
 
 
@@ -281,6 +282,60 @@ BUGS: tuple[Bug, ...] = (
         "agentd/call/sender.py",
         "            if self._sent_samples > self.heard(reply):\n                self.cut()\n",
         "",
+    ),
+    Bug(
+        "vendors: an answer that broke off is asked for again",
+        "agentd/call/models.py",
+        "plan = [] if has_said else self._plan_after(exc, choice, plan)",
+        "plan = self._plan_after(exc, choice, plan)",
+    ),
+    Bug(
+        "vendors: a model that hangs is asked a second time",
+        "agentd/call/models.py",
+        "        if not error.retryable or error.code in HOPELESS:",
+        "        if not error.retryable:",
+    ),
+    Bug(
+        "vendors: the loser of a hedge goes on",
+        "agentd/call/models.py",
+        "            for runner in runners:\n                await runner.aclose()\n",
+        "            pass\n",
+    ),
+    Bug(
+        "vendors: a slow reader is taken for a stalled model",
+        "agentd/call/watch.py",
+        "        if self._task is None or not self.limit:",
+        "        if not self.limit:",
+    ),
+    Bug(
+        "vendors: a voice that takes over says it all again",
+        "agentd/call/voices.py",
+        "        start, began = said.where(script.text), said.samples / rate",
+        "        start, began = 0, said.samples / rate",
+    ),
+    Bug(
+        "vendors: the voice that failed is tried first in each reply",
+        "agentd/call/voices.py",
+        "            del self._voices[0]",
+        "            self._voices = self._voices[1:]",
+    ),
+    Bug(
+        "vendors: another recogniser does not hear what the first one had not understood",
+        "agentd/call/recogniser.py",
+        "            audio.rewind()  # what it heard since its last final would be lost\n",
+        "",
+    ),
+    Bug(
+        "vendors: nobody dials before the turn",
+        "agentd/call/hearing.py",
+        "                self._vendors.ready()  # an answer will be wanted soon\n",
+        "",
+    ),
+    Bug(
+        "vendors: the environment's key goes to any address",
+        "agentd/call/vendors.py",
+        "    if mine or label or names_host(given):",
+        "    if mine or label:",
     ),
 )
 

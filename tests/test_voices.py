@@ -173,6 +173,13 @@ def test_a_cut_behind_the_last_sample_says_nothing_twice() -> None:
     assert stage.seconds <= (12 + 6) * CHARACTER
 
 
+def test_a_voice_that_breaks_off_in_the_same_word_again_and_again_is_left() -> None:
+    first, second = Mouth("a", *[(0.1, LOST)] * 9, words=True), Mouth("b")
+    stage = Stage(first, second)
+    stage.run("Extraordinarily.")
+    assert (len(first.given), second.given) == (2, ["Extraordinarily."])
+
+
 def test_no_audio_in_time_is_a_failure() -> None:
     first, second = Mouth("a", (0.0, "hang"), (0.0, "hang")), Mouth("b")
     stage = Stage(first, second)

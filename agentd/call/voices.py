@@ -84,6 +84,8 @@ class Said:
             case Audio(pcm):
                 self.samples += len(pcm) // 2
             case Word(end, start):
+                while self._words and self._words[-1][1] >= end:  # it broke off, and is said again
+                    self._words.pop()
                 self._words.append((start, end))
             case Spoken(end):
                 self.ended, self._samples_then = end, self.samples
@@ -129,7 +131,7 @@ class Voices:
         try:
             is_over = not await script.more()  # a voice is asked for nothing before there is something to say
             while not is_over:
-                voice, before = self._voices[0], said.samples
+                voice, before, start = self._voices[0], said.samples, said.where(script.text)
                 try:
                     async with aclosing(self._attempt(voice, script, said, rate)) as events:  # type: ignore[type-var]
                         async for event in events:
@@ -139,7 +141,7 @@ class Voices:
                         return
                     raise ProviderError(_vendor(voice), "tts-silent", "expected audio, got none", retryable=True)
                 except ProviderError as exc:
-                    failures = 1 if said.samples > before else failures + 1
+                    failures = 1 if said.where(script.text) > start else failures + 1
                     self._failed(voice, exc, is_spent=not exc.retryable or failures >= TRIES)
                     failures = failures if voice is self._voices[0] else 0
         finally:
