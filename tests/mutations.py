@@ -314,7 +314,7 @@ BUGS: tuple[Bug, ...] = (
         "        start, began = 0, said.samples / rate",
     ),
     Bug(
-        "vendors: the voice that failed is tried first in each reply",
+        "vendors: a voice that took over in the greeting does not keep the call",
         "agentd/call/voices.py",
         "            del self._voices[0]",
         "            self._voices = self._voices[1:]",

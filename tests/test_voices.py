@@ -134,6 +134,16 @@ def test_the_voice_that_took_over_stays() -> None:
     assert (len(first.given), second.given) == (1, ["One.", "Two."])
 
 
+def test_a_voice_that_took_over_in_a_fixed_text_keeps_the_call() -> None:
+    first, second = Mouth("a", (0.0, REFUSED)), Mouth("b")
+    stage = Stage(first, second)
+    whole, stage.made = stage.made, stage.made.fixed()
+    stage.run("Good morning.")
+    stage.made = whole
+    stage.run("Two.")
+    assert (len(first.given), second.given) == (1, ["Good morning.", "Two."])
+
+
 def test_without_another_voice_the_error_stands() -> None:
     stage = Stage(Mouth("a", (0.0, LOST), (0.0, LOST)))
     assert stage.fails("Hello.") is LOST

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from providers.base import LlmEvent, LlmSpec, Prompt
-from providers.llm.openai import OpenAiLlm, Root
+from providers.llm.openai import OpenAiLlm
+from providers.openai_server import Root
 from providers.pools import HttpPool
 from providers.registry import Shared
 from providers.standin import MODEL

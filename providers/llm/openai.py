@@ -3,13 +3,11 @@
 import asyncio
 import contextlib
 import copy
-import functools
 import json
 import logging
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -18,12 +16,12 @@ from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, Te
 from providers.failures import failure, kind_of, retry_after, safe_cause
 from providers.llm.openai_native import OF_A_CALL, PROTOCOL, Thoughts, on_the_wire
 from providers.llm.sse import DataLines, json_object
-from providers.pools import HttpPool, http_pool, timeout_of
+from providers.openai_server import OPENAI_URL, OpenAiServer, Root, is_openai, root
+from providers.pools import timeout_of
 from providers.registry import Shared
 
 log = logging.getLogger("agentd.llm.openai")
 
-OPENAI_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-4.1-mini"
 DRAIN_S = 0.25  # how long the end of the body may take after [DONE]; only a body read to its end frees the connection
 
@@ -59,11 +57,6 @@ def to_wire(prompt: Prompt, spec: LlmSpec) -> dict[str, Any]:
 def base_url(spec: LlmSpec) -> str:
     """Where the requests go: the agent's ``connectOptions.baseURL``, the server's credentials, or OpenAI."""
     return str(spec.connect.get("baseURL") or spec.credentials.get("baseURL") or OPENAI_URL).rstrip("/")
-
-
-def is_openai(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host.endswith((".openai.com", ".openai.azure.com"))
 
 
 def model_of(spec: LlmSpec) -> str:
@@ -218,25 +211,11 @@ def to_provider_error(exc: Exception, vendor: str, secrets: Iterable[str] = ()) 
 # The vendor -----------------------------------------------------------------------------------------------
 
 
-class Root:
-    """The SDK's client that all others are copied from (0.04 ms; one with a pool of its own costs 20 ms)."""
-
-    def __init__(self, pool: HttpPool) -> None:
-        self.pool = pool
-        # No retries inside the SDK: it sleeps up to 120 s when the vendor says retry-after, while a caller waits.
-        self.client = openai.AsyncOpenAI(api_key="none", base_url=OPENAI_URL, http_client=pool.http, max_retries=0)
-
-    async def aclose(self) -> None:
-        """Nothing of its own to close: the pool is the server's."""
-
-
 class OpenAiLlm:
     """One model at one server. Holds no state between replies, so a call may run several at once."""
 
     def __init__(self, spec: LlmSpec, root: Root) -> None:
         url, key = base_url(spec), str(spec.credentials.get("apiKey") or "").strip()
-        if not url.startswith(("http://", "https://")):
-            raise ProviderError(spec.vendor, "llm-bad-url", f"expected baseURL to begin with http(s)://, got {url!r}")
         headers = {str(name): str(value) for name, value in (spec.connect.get("headers") or {}).items()}
         if not key and not headers and is_openai(url):
             raise ProviderError(
@@ -245,19 +224,11 @@ class OpenAiLlm:
                 f"expected credentials.{spec.vendor}.apiKey (often ${{OPENAI_API_KEY}}), got none; "
                 "a server that needs no key is named by connectOptions.baseURL",
             )
-        if not (key.isascii() and key.isprintable()):  # said here, because httpx would quote it
-            raise ProviderError(spec.vendor, "llm-bad-credentials", "expected an apiKey of plain ASCII, got another")
+        timeout = timeout_of(spec.connect)
+        self._server = OpenAiServer(root, "llm", spec.vendor, url, key, headers=headers, timeout=timeout)
         self.name = f"{spec.vendor}:{model_of(spec)}"
         self._spec = spec
         self._secrets = (key, *(value for value in headers.values() if len(value) >= 8))
-        self._pool = root.pool
-        self._http = root.pool.http
-        self._timeout = timeout_of(spec.connect)
-        self._client = root.client.with_options(api_key=key or "none", base_url=url, default_headers=headers)
-        # The SDK takes these from the environment, and would tell them to any server.
-        self._client.organization = self._client.project = None
-        every = {**self._client.auth_headers, **self._client.default_headers}
-        self._headers = {name: value for name, value in every.items() if isinstance(value, str)}
 
     async def reply(self, prompt: Prompt) -> AsyncIterator[LlmEvent]:
         """Stream one answer. Text comes as it arrives, tool calls whole, when the vendor says that it has finished.
@@ -269,7 +240,7 @@ class OpenAiLlm:
         answer, lines, said, kind = Answer(), DataLines(), False, ""
         try:
             async with contextlib.AsyncExitStack() as stack:
-                response = await self._send(stack, to_wire(prompt, self._spec))
+                response = await self._server.post(stack, "/chat/completions", to_wire(prompt, self._spec))
                 kind = response.headers.get("content-type", "no content type")
                 body = response.aiter_bytes()
                 async for data in body:
@@ -299,34 +270,14 @@ class OpenAiLlm:
         Nothing leaves the process. Await it once, when the server starts.
         """
         warm = copy.copy(self)
-        warm._http = httpx2.AsyncClient(transport=httpx2.MockTransport(_canned))
-        async with warm._http:
+        warm._server = self._server.canned(_canned)
+        async with contextlib.aclosing(warm._server):
             async for _ in warm.reply(Prompt((Message("user", "hello"),), (Tool("t", "t", {}),))):
                 pass
 
     def ready(self) -> None:
         """Have an open connection to the server."""
-        self._pool.ready(f"{base_url(self._spec)}/models", self._headers)
-
-    async def _send(self, stack: contextlib.AsyncExitStack, wire: dict[str, Any]) -> httpx2.Response:
-        # The SDK gives address, headers, credentials and errors. What it does around a request and to each chunk is
-        # passed by: that costs every turn a millisecond, and walked over 100 messages and 8 tools for 17 ms.
-        body = json.dumps(wire).encode()
-        url = f"{base_url(self._spec)}/chat/completions"
-        ask = functools.partial(self._http.build_request, "POST", url, content=body, headers=self._headers)
-        try:
-            response = await self._http.send(ask(timeout=self._timeout), stream=True)
-        except httpx2.TimeoutException:
-            raise  # the caller has waited long enough
-        except httpx2.TransportError as exc:
-            log.info("llm connection lost before an answer, asking again", extra={"error": type(exc).__name__})
-            # Once more, at once: the server may have closed an idle connection in the instant we picked it.
-            response = await self._http.send(ask(timeout=self._timeout), stream=True)
-        stack.push_async_callback(response.aclose)
-        if not response.is_success:
-            await response.aread()
-            raise self._client._make_status_error_from_response(response)
-        return response
+        self._server.ready()
 
     def _cut(self, answer: Answer, content_type: str) -> ProviderError:
         if not answer.chunks:
@@ -353,5 +304,4 @@ def _canned(request: httpx2.Request) -> httpx2.Response:
 
 def make_llm(spec: LlmSpec, shared: Shared) -> OpenAiLlm:
     """Raises :class:`ProviderError` when the key, the model or a usable URL is missing."""
-    pool = http_pool(shared)
-    return OpenAiLlm(spec, shared.get("openai", lambda: Root(pool)))
+    return OpenAiLlm(spec, root(shared))

@@ -5,21 +5,18 @@ plays.
 import asyncio
 import contextlib
 import copy
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
 import httpx2
 import openai
-from openai import AsyncAPIResponse
-from openai._legacy_response import HttpxBinaryResponseContent
 
 from providers.base import Audio, ProviderError, Spoken, TtsEvent, TtsSpec
 from providers.failures import failure, kind_of, retry_after, safe_cause
-from providers.llm.openai import OPENAI_URL, Root, is_openai
+from providers.openai_server import OPENAI_URL, OpenAiServer, Root, is_openai, root
 from providers.options import snake_case
 from providers.pcm import Stream
-from providers.pools import http_pool
 from providers.registry import Shared
 from providers.tts.wav import Unwrapped
 from providers.tts.wire_audio import portions
@@ -38,8 +35,6 @@ NOT_SAMPLES = (
     "audio/aac",
     "audio/flac",
 )
-
-Response = AsyncAPIResponse[HttpxBinaryResponseContent]
 
 
 # To the wire ----------------------------------------------------------------------------------------------
@@ -89,7 +84,7 @@ class Answer(NamedTuple):
     """A request that is being answered. ``text`` is what it says."""
 
     text: str
-    response: Response
+    response: httpx2.Response
     stack: contextlib.AsyncExitStack
 
 
@@ -98,8 +93,6 @@ class OpenAiTts:
 
     def __init__(self, spec: TtsSpec, root: Root) -> None:
         url, key = base_url(spec), str(spec.credentials.get("apiKey") or "").strip()
-        if not url.startswith(("http://", "https://")):
-            raise ProviderError(spec.vendor, "tts-bad-url", f"expected baseURL to begin with http(s)://, got {url!r}")
         if not key and is_openai(url):
             raise ProviderError(
                 spec.vendor,
@@ -107,26 +100,19 @@ class OpenAiTts:
                 f"expected credentials.{spec.vendor}.apiKey (often ${{OPENAI_API_KEY}}), got none; "
                 f"a server that needs no key is named by credentials.{spec.vendor}.baseURL",
             )
-        if not (key.isascii() and key.isprintable()):  # said here, because httpx would quote it
-            raise ProviderError(spec.vendor, "tts-bad-credentials", "expected an apiKey of plain ASCII, got another")
+        self._server = OpenAiServer(root, "tts", spec.vendor, url, key)
         self._spec = spec
         self._secrets = (key,)
-        self._pool = root.pool
-        self._client = root.client.with_options(api_key=key or "none", base_url=url)
-        # The SDK takes these from the environment, and would tell them to any server.
-        self._client.organization = self._client.project = None
 
     def ready(self) -> None:
         """Have an open connection to the server."""
-        headers = {name: value for name, value in self._client.default_headers.items() if isinstance(value, str)}
-        self._pool.ready(f"{base_url(self._spec)}/models", headers)
+        self._server.ready()
 
     async def warm(self) -> None:
         """Pay for the first request of a process before a caller waits for it. Nothing leaves the process."""
-        http = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, content=bytes(960))))
         warm = copy.copy(self)
-        warm._client = self._client.with_options(http_client=http)
-        async with http:
+        warm._server = self._server.canned(lambda _: httpx2.Response(200, content=bytes(960)))
+        async with aclosing(warm._server):
             async for _ in warm.speak(_one("hello"), RATE):
                 pass
 
@@ -154,31 +140,18 @@ class OpenAiTts:
         if (text := await anext(pieces, None)) is None:
             return None
         async with contextlib.AsyncExitStack() as stack:
-            try:
-                response = await self._enter(stack, text)
-            except openai.APITimeoutError:
-                raise  # the caller has waited long enough
-            except openai.APIConnectionError:
-                # Once more, at once: the server may have closed an idle connection in the instant we picked it.
-                response = await self._enter(stack, text)
+            response = await self._server.post(stack, "/audio/speech", to_wire(text, self._spec))
             return Answer(text, response, stack.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
-    async def _enter(self, stack: contextlib.AsyncExitStack, text: str) -> Response:
-        wire = to_wire(text, self._spec)
-        create: Callable[..., Any] = self._client.audio.speech.with_streaming_response.create
-        request = create(input=text, model=wire["model"], voice=wire["voice"], extra_body=wire)
-        response: Response = await stack.enter_async_context(request)
-        return response
-
-    async def _sound(self, response: Response, rate: int) -> AsyncGenerator[bytes, None]:
+    async def _sound(self, response: httpx2.Response, rate: int) -> AsyncGenerator[bytes, None]:
         """The audio of one piece. Raises ``ValueError`` for what is none."""
         kind = response.headers.get("content-type", "")
         if kind.startswith(NOT_SAMPLES):
             raise ValueError(f"expected response_format pcm, got {kind}")
         unwrapped = Unwrapped(RATE)
         stream: Stream | None = None
-        async for data in response.iter_bytes():
+        async for data in response.aiter_bytes():
             if not (samples := unwrapped.push(data)):
                 continue
             stream = stream or Stream(unwrapped.rate, rate)
@@ -210,5 +183,4 @@ async def _one(text: str) -> AsyncIterator[str]:
 
 def make_tts(spec: TtsSpec, shared: Shared) -> OpenAiTts:
     """Raises :class:`ProviderError` when the key or a usable URL is missing."""
-    pool = http_pool(shared)
-    return OpenAiTts(spec, shared.get("openai", lambda: Root(pool)))
+    return OpenAiTts(spec, root(shared))
