@@ -17,7 +17,7 @@ import openai
 
 from providers.base import ProviderError
 from providers.failures import Role
-from providers.pools import TIMEOUT, HttpPool, http_pool
+from providers.pools import TIMEOUT, HttpPool, http_pool, is_http
 from providers.registry import Shared
 
 log = logging.getLogger("agentd.openai")
@@ -52,7 +52,7 @@ class OpenAiServer:
         headers: Mapping[str, str] = {},
         timeout: httpx2.Timeout = TIMEOUT,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
+        if not is_http(url):
             raise ProviderError(vendor, f"{role}-bad-url", f"expected baseURL to begin with http(s)://, got {url!r}")
         if not (key.isascii() and key.isprintable()):  # said here, because httpx2 would quote it
             raise ProviderError(vendor, f"{role}-bad-credentials", "expected an apiKey of plain ASCII, got another")
@@ -105,8 +105,7 @@ class OpenAiServer:
 
 def is_openai(url: str) -> bool:
     """OpenAI itself, or Azure."""
-    host = httpx2.URL(url).host if "://" in url else ""
-    return host.endswith((".openai.com", ".openai.azure.com"))
+    return is_http(url) and httpx2.URL(url).host.endswith((".openai.com", ".openai.azure.com"))
 
 
 def root(shared: Shared) -> Root:

@@ -25,6 +25,14 @@ def timeout_of(connect: Mapping[str, Any]) -> httpx2.Timeout:
     return httpx2.Timeout(**{**TIMEOUT.as_dict(), "read": float(connect.get("timeout") or TIMEOUT.read or 0)})
 
 
+def is_http(url: str) -> bool:
+    """Is it an address that a request can go to?"""
+    try:
+        return httpx2.URL(url).scheme in ("http", "https") and bool(httpx2.URL(url).host)
+    except httpx2.InvalidURL:
+        return False
+
+
 class HttpPool:
     """The connections of one server. No redirects: a key goes only where it was configured for."""
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from agentd.call.models import Health
 from agentd.call.setup import history
-from agentd.call.vendors import account, llm_spec, stt_spec, tts_spec
+from agentd.call.vendors import Vendors, account, llm_spec, stt_spec, tts_spec
 from config.server import Server
 from config.verb import Agent
 from providers.credentials import from_environment
@@ -137,3 +138,22 @@ def test_a_message_of_text_parts_is_plain_text_to_every_vendor() -> None:
     agent = Agent.parse({"llm": {"vendor": "anthropic", "llmOptions": said}})
     assert agent.llm.llm_options.system_prompt == "Be brief."
     assert [(each.content, each.native) for each in history(agent).messages] == [("Be brief.", None)]
+
+
+class Ready:
+    """Counts how often it was told to get ready, and fails if it is told to."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.times = 0
+        self.fails = fails
+
+    def ready(self) -> None:
+        self.times += 1
+        if self.fails:
+            raise ValueError("no")
+
+
+def test_a_vendor_that_cannot_get_ready_does_not_keep_the_others_from_it() -> None:
+    made = [Ready(fails=True), Ready()]
+    Vendors([], [], [], lambda language: None, Health(), made=list(made)).ready()
+    assert [each.times for each in made] == [1, 1]

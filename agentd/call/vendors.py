@@ -48,7 +48,10 @@ class Vendors:
         """A turn is near: whatever its first request would wait for is dialled now. A plain call."""
         for vendor in self.made:
             if (ready := getattr(vendor, "ready", None)) is not None:
-                ready()
+                try:
+                    ready()
+                except Exception as exc:  # the caller's audio is what calls this: nothing may stop that
+                    log.warning("vendor cannot get ready", extra={"error": type(exc).__name__})
 
     async def warm(self) -> None:
         """When the server starts: pay for what the first call would pay for. Raises :class:`ProviderError`."""

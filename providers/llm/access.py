@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from providers.base import LlmSpec, ProviderError
+from providers.pools import is_http
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ def access_of(spec: LlmSpec, url: str, variable: str) -> Access:
     url = str(spec.connect.get("baseURL") or spec.credentials.get("baseURL") or url).rstrip("/")
     key = str(spec.credentials.get("apiKey") or "").strip()
     headers = {str(name): str(value) for name, value in (spec.connect.get("headers") or {}).items()}
-    if not url.startswith(("http://", "https://")):
+    if not is_http(url):
         raise ProviderError(spec.vendor, "llm-bad-url", f"expected baseURL to begin with http(s)://, got {url!r}")
     if not key and not headers:
         message = f"expected credentials.{spec.vendor}.apiKey (often ${{{variable}}}), got none"
