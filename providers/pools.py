@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +39,7 @@ class HttpPool:
     """The connections of one server. No redirects: a key goes only where it was configured for."""
 
     def __init__(self, *, trust_env: bool = True) -> None:
-        self.http = httpx2.AsyncClient(limits=LIMITS, timeout=TIMEOUT, trust_env=trust_env)
+        self.http = httpx2.AsyncClient(limits=LIMITS, timeout=TIMEOUT, trust_env=trust_env, verify=_tls())
         self._dialling: dict[str, asyncio.Task[None]] = {}
 
     def ready(self, url: str, headers: Mapping[str, str]) -> None:
@@ -69,6 +71,12 @@ class HttpPool:
             connection.is_idle() and not connection.has_expired() and connection.can_handle_request(_origin(origin))
             for connection in getattr(pool, "connections", ())
         )
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """One for all pools of a process: reading the certificates takes 50 ms."""
+    return httpx2.create_ssl_context()
 
 
 def _origin(url: httpx2.URL) -> httpcore2.Origin:
