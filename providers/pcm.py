@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float32]
 class Resampler:
     """A fixed low-pass as one matrix product a frame, with 1.5 ms of delay. L16 mono, from ``rate`` to ``to`` Hz.
 
-    A streaming soxr would lag 10 to 118 ms (vendors.md section 0); live audio cannot wait for that.
+    A streaming soxr would lag 10 to 118 ms, as measured; live audio cannot wait for that.
     """
 
     def __init__(self, rate: int, to: int) -> None:
