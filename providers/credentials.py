@@ -1,8 +1,14 @@
-"""Credentials that nobody configured: the environment variables that the vendors' own SDKs read."""
+"""A vendor's key and address: what must be said of them before anything is sent, and where keys lie that nobody
+configured: in the environment variables that the vendors' own SDKs read.
+"""
 
 import os
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
+
+from providers.base import ProviderError
+from providers.failures import Role
 
 SAME_ACCOUNT = {"deepgramflux": "deepgram", "flux": "deepgram", "bedrock": "aws"}
 """Vendor names that are another name's account."""
@@ -49,3 +55,28 @@ def from_environment(vendor: str, environment: Mapping[str, str] | None = None) 
         if (value := next((environment[each] for each in names if environment.get(each)), None))
     }
     return found if "apiKey" in found else {}
+
+
+def key_of(role: Role, vendor: str, given: Any) -> str:
+    """The key as it can be sent. Raises :class:`ProviderError` when there is none, or it cannot be one."""
+    key = str(given or "").strip()
+    if not key:
+        often = f" (often ${{{names[0]}}})" if (names := variables(vendor)) else ""
+        message = f"expected credentials.{vendor}.apiKey{often}, got none"
+        raise ProviderError(vendor, f"{role}-no-credentials", message)
+    return plain(role, vendor, key)
+
+
+def plain(role: Role, vendor: str, key: str) -> str:
+    """The same key. Raises :class:`ProviderError` for one that no header can hold: libraries would quote it."""
+    if not (key.isascii() and key.isprintable()):
+        raise ProviderError(vendor, f"{role}-bad-credentials", "expected an apiKey of plain ASCII, got another")
+    return key
+
+
+def socket_url(role: Role, vendor: str, url: str) -> str:
+    """The address of a websocket, without a slash at its end. Raises :class:`ProviderError` for what is none."""
+    if not url.startswith(("ws://", "wss://")) or not urlsplit(url).hostname:
+        message = f"expected credentials.{vendor}.url to begin with ws(s)://, got another"
+        raise ProviderError(vendor, f"{role}-bad-url", message)
+    return url.rstrip("/")

@@ -9,11 +9,11 @@ import warnings
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import httpx
 
 from providers.base import ProviderError
+from providers.credentials import key_of, socket_url
 from providers.failures import Role
 from providers.registry import Shared
 from providers.sockets import Wire, dial, tls
@@ -57,16 +57,8 @@ def client(shared: Shared, vendor: str, role: Role, credentials: Mapping[str, An
     """The SDK's client for ``credentials`` (``apiKey``, ``url``); ``vendor`` is the spec's. Raises
     :class:`ProviderError`.
     """
-    key = str(credentials.get("apiKey") or "").strip()
-    url = str(credentials.get("url") or URL).rstrip("/")
-    if not key:
-        message = f"expected credentials.{vendor}.apiKey (often ${{DEEPGRAM_API_KEY}}), got none"
-        raise ProviderError(vendor, f"{role}-no-credentials", message)
-    if not (key.isascii() and key.isprintable()):  # said here, because the handshake would quote it
-        raise ProviderError(vendor, f"{role}-bad-credentials", "expected an apiKey of plain ASCII, got another")
-    if not url.startswith(("ws://", "wss://")) or not urlsplit(url).hostname:
-        message = f"expected credentials.{vendor}.url to begin with ws(s)://, got another"
-        raise ProviderError(vendor, f"{role}-bad-url", message)
+    key = key_of(role, vendor, credentials.get("apiKey"))
+    url = socket_url(role, vendor, str(credentials.get("url") or URL))
     return shared.get("deepgram", Sdk).client(key, url)
 
 

@@ -16,6 +16,7 @@ import httpx2
 import openai
 
 from providers.base import ProviderError
+from providers.credentials import plain
 from providers.failures import Role
 from providers.pools import TIMEOUT, HttpPool, http_pool, is_http
 from providers.registry import Shared
@@ -54,8 +55,7 @@ class OpenAiServer:
     ) -> None:
         if not is_http(url):
             raise ProviderError(vendor, f"{role}-bad-url", f"expected baseURL to begin with http(s)://, got {url!r}")
-        if not (key.isascii() and key.isprintable()):  # said here, because httpx2 would quote it
-            raise ProviderError(vendor, f"{role}-bad-credentials", "expected an apiKey of plain ASCII, got another")
+        plain(role, vendor, key)
         self._url = url
         self._pool = root.pool
         self._http = root.pool.http

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import logging
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -12,8 +11,6 @@ import httpcore2
 import httpx2
 
 from providers.registry import Shared
-
-log = logging.getLogger("agentd.pools")
 
 # HTTP/1.1 only: httpcore2 closes a cancelled h2 stream without RST_STREAM, and the vendor generates to the end.
 # Turns are further apart than the default expiry of 5 s, which would put TCP and TLS into every turn.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from providers.base import LlmSpec, ProviderError
+from providers.credentials import key_of, plain
 from providers.pools import is_http
 
 
@@ -18,8 +19,8 @@ class Access:
         return (self.key, *(value for value in self.headers.values() if len(value) >= 8))
 
 
-def access_of(spec: LlmSpec, url: str, variable: str) -> Access:
-    """``url``: the vendor's public address; ``variable`` often holds its key.
+def access_of(spec: LlmSpec, url: str) -> Access:
+    """``url``: the vendor's public address.
 
     Raises :class:`ProviderError` when the key is missing and no header of the author's can hold another, or when the
     key or the URL cannot be one.
@@ -29,12 +30,9 @@ def access_of(spec: LlmSpec, url: str, variable: str) -> Access:
     headers = {str(name): str(value) for name, value in (spec.connect.get("headers") or {}).items()}
     if not is_http(url):
         raise ProviderError(spec.vendor, "llm-bad-url", f"expected baseURL to begin with http(s)://, got {url!r}")
-    if not key and not headers:
-        message = f"expected credentials.{spec.vendor}.apiKey (often ${{{variable}}}), got none"
-        raise ProviderError(spec.vendor, "llm-no-credentials", message)
-    if not (key.isascii() and key.isprintable()):  # said here, because httpx2 would quote it
-        raise ProviderError(spec.vendor, "llm-bad-credentials", "expected an apiKey of plain ASCII, got another")
-    return Access(url, key or "none", headers)
+    if not headers:
+        key_of("llm", spec.vendor, key)
+    return Access(url, plain("llm", spec.vendor, key) or "none", headers)
 
 
 def model_of(spec: LlmSpec, example: str) -> str:

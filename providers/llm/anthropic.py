@@ -78,7 +78,7 @@ class AnthropicLlm:
 
     def __init__(self, spec: LlmSpec, root: Root) -> None:
         model = model_of(spec, EXAMPLE)
-        access = access_of(spec, ANTHROPIC_URL, "ANTHROPIC_API_KEY")
+        access = access_of(spec, ANTHROPIC_URL)
         self.name = f"{spec.vendor}:{model}"
         self._spec = spec
         self._secrets = access.secrets()

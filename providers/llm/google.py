@@ -80,7 +80,7 @@ class GoogleLlm:
 
     def __init__(self, spec: LlmSpec, root: Root) -> None:
         self._model = model_of(spec, EXAMPLE)
-        access = access_of(spec, GOOGLE_URL, "GOOGLE_API_KEY")
+        access = access_of(spec, GOOGLE_URL)
         version = _VERSION.search(access.url)
         self.name = f"{spec.vendor}:{self._model}"
         self._spec = spec

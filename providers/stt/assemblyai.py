@@ -165,7 +165,7 @@ class Turns:
 class AssemblyAiStt:
     def __init__(self, spec: SttSpec) -> None:
         self._spec = spec
-        self._account = account(spec, URL, "ASSEMBLYAI_API_KEY")
+        self._account = account(spec, URL)
         self._query = to_wire(spec)
         if spec.options.get("serviceVersion") == "v2":
             log.warning("assemblyai has no service version v2 any more; v3 is used")

@@ -188,7 +188,7 @@ class Scribe:
 class ElevenLabsStt:
     def __init__(self, spec: SttSpec) -> None:
         self._spec = spec
-        self._account = account(spec, URL, "ELEVENLABS_API_KEY")
+        self._account = account(spec, URL)
         self._query = to_wire(spec)
 
     async def listen(self, audio: AudioFeed) -> AsyncIterator[SttEvent]:

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
-from providers.base import ProviderError, SttSpec
+from providers.base import SttSpec
+from providers.credentials import key_of, socket_url
 
 log = logging.getLogger("agentd.stt")
 
@@ -19,23 +19,15 @@ class Account:
     url: str
 
 
-def account(spec: SttSpec, url: str, variable: str) -> Account:
+def account(spec: SttSpec, url: str) -> Account:
     """The recognizer's own options (jambonz has keys and hosts there) before the server's credentials, and ``url``
-    where neither names one. ``variable`` often holds the key. Raises :class:`ProviderError`.
+    where neither names one. Raises :class:`ProviderError`.
     """
-    key = str(spec.options.get("apiKey") or spec.credentials.get("apiKey") or "").strip()
+    key = key_of("stt", spec.vendor, spec.options.get("apiKey") or spec.credentials.get("apiKey"))
     where = str(spec.options.get("host") or spec.credentials.get("url") or url)
-    if not key:
-        message = f"expected credentials.{spec.vendor}.apiKey (often ${{{variable}}}), got none"
-        raise ProviderError(spec.vendor, "stt-no-credentials", message)
-    if not (key.isascii() and key.isprintable()):  # said here, because the handshake would quote it
-        raise ProviderError(spec.vendor, "stt-bad-credentials", "expected an apiKey of plain ASCII, got another")
     if "://" not in where:
         where = f"wss://{where}"
-    if not where.startswith(("ws://", "wss://")) or not urlsplit(where).hostname:
-        message = f"expected credentials.{spec.vendor}.url to begin with ws(s)://, got another"
-        raise ProviderError(spec.vendor, "stt-bad-url", message)
-    return Account(key, where.rstrip("/"))
+    return Account(key, socket_url("stt", spec.vendor, where))
 
 
 def listed(value: Any) -> list[str]:

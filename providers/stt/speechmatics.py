@@ -207,7 +207,7 @@ def _confidences(results: Any) -> Iterable[Any]:
 class SpeechmaticsStt:
     def __init__(self, spec: SttSpec) -> None:
         self._spec = spec
-        self._account = account(spec, URL, "SPEECHMATICS_API_KEY")
+        self._account = account(spec, URL)
         self._start = to_wire(spec)
         where = self._account.url
         self.url = (where if urlsplit(where).path.strip("/") else f"{where}/v2") + path(spec)

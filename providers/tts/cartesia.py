@@ -4,12 +4,12 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 from cartesia import AsyncCartesia
 
 from providers.base import Audio, ProviderError, Spoken, TtsEvent, TtsSpec
+from providers.credentials import key_of, socket_url
 from providers.failures import failure, kind_of, safe_cause
 from providers.options import snake_case
 from providers.pcm import Stream
@@ -212,14 +212,6 @@ class CartesiaTts:
 
 def make_tts(spec: TtsSpec, shared: Shared) -> CartesiaTts:
     """Raises :class:`ProviderError` when the key or a usable URL is missing."""
-    key = str(spec.credentials.get("apiKey") or "").strip()
-    url = str(spec.credentials.get("url") or URL).rstrip("/")
-    if not key:
-        message = f"expected credentials.{spec.vendor}.apiKey (often ${{CARTESIA_API_KEY}}), got none"
-        raise ProviderError(spec.vendor, "tts-no-credentials", message)
-    if not (key.isascii() and key.isprintable()):  # said here, because the handshake would quote it
-        raise ProviderError(spec.vendor, "tts-bad-credentials", "expected an apiKey of plain ASCII, got another")
-    if not url.startswith(("ws://", "wss://")) or not urlsplit(url).hostname:
-        message = f"expected credentials.{spec.vendor}.url to begin with ws(s)://, got another"
-        raise ProviderError(spec.vendor, "tts-bad-url", message)
+    key = key_of("tts", spec.vendor, spec.credentials.get("apiKey"))
+    url = socket_url("tts", spec.vendor, str(spec.credentials.get("url") or URL))
     return CartesiaTts(spec, shared.get("cartesia", Sdk).client(key, url), (key,))

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from providers import sockets
 from providers.base import Audio, ProviderError, Spoken, TtsEvent, TtsSpec
+from providers.credentials import key_of
 from providers.failures import failure, kind_of
 from providers.options import query_value, snake_case
 from providers.pcm import Stream
@@ -210,12 +211,7 @@ class ElevenLabsTts:
     """One voice, for one call."""
 
     def __init__(self, spec: TtsSpec) -> None:
-        self._key = str(spec.credentials.get("apiKey") or "").strip()
-        if not self._key:
-            told = f"expected credentials.{spec.vendor}.apiKey (often ${{ELEVENLABS_API_KEY}}), got none"
-            raise ProviderError(spec.vendor, "tts-no-credentials", told)
-        if not (self._key.isascii() and self._key.isprintable()):
-            raise ProviderError(spec.vendor, "tts-bad-credentials", "expected an apiKey of plain ASCII, got another")
+        self._key = key_of("tts", spec.vendor, spec.credentials.get("apiKey"))
         self._spec = spec
         self._first = of_a_context(spec)
         self._names = (f"reply-{number}" for number in itertools.count(1))

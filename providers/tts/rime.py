@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from providers import sockets
-from providers.base import Audio, ProviderError, Spoken, TtsEvent, TtsSpec
+from providers.base import Audio, Spoken, TtsEvent, TtsSpec
+from providers.credentials import key_of
 from providers.failures import failure, kind_of
 from providers.options import query_value, snake_case
 from providers.pcm import Stream
@@ -180,12 +181,7 @@ class RimeTts:
     """One voice, for one call."""
 
     def __init__(self, spec: TtsSpec) -> None:
-        self._key = str(spec.credentials.get("apiKey") or "").strip()
-        if not self._key:
-            told = f"expected credentials.{spec.vendor}.apiKey (often ${{RIME_API_KEY}}), got none"
-            raise ProviderError(spec.vendor, "tts-no-credentials", told)
-        if not (self._key.isascii() and self._key.isprintable()):
-            raise ProviderError(spec.vendor, "tts-bad-credentials", "expected an apiKey of plain ASCII, got another")
+        self._key = key_of("tts", spec.vendor, spec.credentials.get("apiKey"))
         self._spec = spec
         self._names = (f"reply-{number}" for number in itertools.count(1))
         # It hangs up after 30 idle seconds; a new one is dialled when a turn is near.
