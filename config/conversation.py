@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from config.parts import FreeObject, Name, Part, Percent, Seconds, Share, Url, shorthand
+from config.parts import Count, FreeObject, Name, Part, Percent, Seconds, Share, Url, shorthand
 from config.secrets import Secrets
 from config.speech import Synthesizer
 
@@ -146,8 +146,19 @@ class Handoff(Part):
     tool_description: str | None = None
 
 
+class Keypad(Part):
+    """The caller's keys as words of theirs: collected until ``terminator``, ``max_digits`` or a ``pause`` (seconds)."""
+
+    in_words = "true, false or an object"
+
+    enable: bool = True
+    terminator: Annotated[str, Field(description="a key, or nothing", pattern=r"^[0-9*#A-D]?$")] = "#"
+    pause: Seconds = 2.0
+    max_digits: Count = 0  # 0: as many as come
+
+
 class ToolFiller(Part):
-    """What the caller hears while a tool runs long."""
+    """What the caller hears while a tool runs long. ``phrases`` replace the built-in ones of type `backchannel`."""
 
     in_words = "false or an object"
 
@@ -156,6 +167,7 @@ class ToolFiller(Part):
     url: Url | None = None
     style: str | None = None
     escalation_secs: Seconds = 10
+    phrases: list[Name] = Field(default_factory=list, description="a list of sentences")
 
     @model_validator(mode="after")
     def _audio_has_an_address(self) -> "ToolFiller":

@@ -1,4 +1,5 @@
-"""Every name that we send: the events, the tool call and the last payload, in both generations of names.
+"""Every name that we send: the events, the tool call and the last payload, in both generations of names, and the
+messages of the control socket that carry them.
 
 Plain functions that return plain dicts. ``names`` is the server's ``events.names``: ``guide``, ``sdk`` or ``both``.
 """
@@ -8,6 +9,64 @@ from typing import Any, Literal
 
 Names = Literal["guide", "sdk", "both"]
 Payload = dict[str, Any]
+
+# The guide's own names: what we send beyond the published schemas, unless `events.names` is `sdk`.
+GUIDE_EVENTS = ("agent_response", "history_summarized")
+GUIDE_KEYS: Mapping[str, tuple[str, ...]] = {
+    "turn_end": ("confidence", "tool_calls"),
+    "latency": ("stt_ms", "eot_ms", "llm_ms", "tool_ms", "text_ms", "tts_ms", "playout_ms", "total_ms"),
+    "completion": ("completion_reason",),
+}
+
+# What the eventHook hears, by type, and the keys of it. Entries of a call's log have more, which are its own.
+EVENTS: Mapping[str, tuple[str, ...]] = {
+    "user_transcript": ("transcript",),
+    "agent_response": ("response",),
+    "llm_response": ("response",),
+    "user_interruption": (),
+    "turn_end": ("transcript", "confidence", "response", "interrupted", "latency", "tool_calls"),
+    "history_summarized": ("turn", "messages_dropped", "messages_kept", "summary"),
+}
+
+# The metadata of a listen socket that every hook is told, under the names that webhooks have for it.
+CALL_INFO: Mapping[str, str] = {
+    "callSid": "call_sid",
+    "accountSid": "account_sid",
+    "applicationSid": "application_sid",
+    "direction": "direction",
+    "from": "from",
+    "to": "to",
+    "callerName": "caller_name",
+    "callId": "call_id",
+    "sbcCallid": "sbc_callid",
+    "parentCallSid": "parent_call_sid",
+    "callStatus": "call_status",
+    "sipStatus": "sip_status",
+    "sipReason": "sip_reason",
+    "traceId": "trace_id",
+    "originatingSipIp": "originating_sip_ip",
+    "originatingSipTrunkName": "originating_sip_trunk_name",
+    "apiBaseUrl": "api_base_url",
+    "customerData": "customerData",
+}
+
+
+def call_info(metadata: Mapping[str, Any], call_sid: str) -> Payload:
+    """What every hook is told of the call, from the first message of its listen socket."""
+    info = {name: metadata[key] for key, name in CALL_INFO.items() if metadata.get(key) is not None}
+    return {**info, "call_sid": call_sid}
+
+
+def event(entry: Mapping[str, Any]) -> Payload | None:
+    """An entry of a call's log as the eventHook hears it; ``None`` for what it does not hear."""
+    keys = EVENTS.get(str(entry["type"]))
+    return None if keys is None else {key: entry[key] for key in ("type", *keys) if key in entry}
+
+
+def message(type_: str, call_sid: str, msgid: str, data: Any, hook: str | None = None) -> Payload:
+    """One message of the control socket, jambonz → application; ``hook`` is the path that the application named."""
+    told = {} if hook is None else {"hook": hook}
+    return {"type": type_, "msgid": msgid, "call_sid": call_sid, **told, "data": data}
 
 # Guide's name → the newer SDK's. The parts add up to total_ms, in this order of a turn.
 PARTS: Mapping[str, str | None] = {

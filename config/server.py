@@ -59,13 +59,69 @@ class Defaults(Part):
 
 
 class App(ServerPart):
-    """An application behind the gateway."""
+    """An application: its socket (ws, wss) or its webhooks (http, https). ``secret`` signs what is posted to it."""
 
     in_words = "a URL or an object"
 
     url: Url
     username: str | None = None
     password: SecretStr | None = None
+    secret: SecretStr | None = None
+
+
+class Hooks(ServerPart):
+    """What is sent to applications. ``secret`` signs every webhook that has none of its own."""
+
+    secret: SecretStr | None = None
+
+
+class Outgoing(ServerPart):
+    """Where addresses that come with a call may lead (docs/hooks.md). ``allow`` are the private ones: hosts and
+    networks, by name, address or CIDR. ``ports`` beside 80 and 443; ``plain``: http and ws as well as https and wss.
+    """
+
+    allow: list[Name] = Field(default_factory=list, description="a list of hosts and networks")
+    ports: list[Port] = Field(default_factory=list, description="a list of ports")
+    plain: bool = False
+
+
+class Caller(ServerPart):
+    """Basic auth of listen sockets (jambonz's `wsAuth`). Empty lists: every agent, every account."""
+
+    username: Name
+    password: SecretStr
+    agents: list[str] = Field(default_factory=list, description="a list of agents")
+    accounts: list[str] = Field(default_factory=list, description="a list of jambonz accounts")
+
+
+class Key(ServerPart):
+    """A bearer key of the REST interface and the event streams. Empty lists: every agent, every account."""
+
+    key: SecretStr
+    agents: list[str] = Field(default_factory=list, description="a list of agents")
+    accounts: list[str] = Field(default_factory=list, description="a list of jambonz accounts")
+
+
+class Access(ServerPart):
+    """Who may come in. Nobody named: only this machine, unless ``open`` says that anyone may."""
+
+    in_words = "open or an object"
+
+    open: bool = False
+    listen: list[Caller] = Field(default_factory=list, description="a list of {username, password}")
+    keys: list[Key] = Field(default_factory=list, description="a list of {key}")
+
+    @staticmethod
+    def read(value: Any) -> Any:
+        """The word."""
+        return {"open": True} if value == "open" else value
+
+
+class Jambonz(ServerPart):
+    """The REST interface of jambonz, by which a call is transferred."""
+
+    url: Url
+    api_key: SecretStr
 
 
 class Redis(ServerPart):
@@ -129,6 +185,10 @@ class Server(ServerPart):
     credentials: dict[str, Accounts] = Field(default_factory=dict)
     defaults: Defaults = Defaults()
     apps: Names = Field(default_factory=dict)
+    hooks: Hooks = Hooks()
+    outgoing: Outgoing = Outgoing()
+    access: Annotated[Access, BeforeValidator(Access.read)] = Access()
+    jambonz: Jambonz | None = None
     redis: Annotated[Redis, shorthand("url")] | None = None
     events: Events = Events()
     turn: Turn = Turn()

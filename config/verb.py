@@ -16,6 +16,7 @@ from config.conversation import (
     Handoff,
     Hangup,
     Hook,
+    Keypad,
     LanguageConfig,
     McpServer,
     NoiseIsolation,
@@ -25,7 +26,7 @@ from config.conversation import (
 from config.deadlines import Deadlines
 from config.llm import Llm
 from config.merge import merge_spec
-from config.parts import Count, FreeObject, Part, Seconds, shorthand
+from config.parts import Count, FreeObject, Name, Part, Seconds, shorthand
 from config.speech import Recognizer, Synthesizer
 
 VERBS = ("agent", "pipeline")  # the second is the verb's older name
@@ -73,12 +74,14 @@ class Agent(Part):
     # agentd's own
     vocabulary: list[str] = Field(default_factory=list, description="a list of sentences that the caller may say")
     tools: list[str] = Field(default_factory=list, description="a list of names of pre-built tools")
+    app: Name | None = None  # of agentd.yaml's apps: where hooks go that are paths
+    dtmf: Annotated[Keypad, shorthand("enable", bool)] = Keypad()
     deadlines: Deadlines = Deadlines()
 
     @model_validator(mode="before")
     @classmethod
     def _unwrap(cls, data: Any) -> Any:
-        return unwrap(data)
+        return _one_filler(unwrap(data))
 
     def tts_for(self, language: str) -> Synthesizer:
         """The voice for a detected language: its own entry, else one of the same primary language, else ``tts``."""
@@ -93,6 +96,17 @@ class Agent(Part):
     def params(self) -> dict[str, Any]:
         """``vendorParams`` from the three places where authors write it; the innermost wins."""
         return {**self.vendor_params, **self.llm.params()}
+
+
+def _one_filler(data: Any) -> Any:
+    """JAICP's ``fillersPhraseConfig`` is a `toolFiller` of one phrase, in milliseconds."""
+    if not isinstance(data, Mapping) or "toolFiller" in data:
+        return data
+    match data.get("fillersPhraseConfig"):
+        case {"fillerPhrase": str(phrase), "activationDelayMs": int() | float() as delay} as config if len(config) == 2:
+            filler = {"type": "backchannel", "phrases": [phrase], "startDelaySecs": delay / 1000}
+            return {key: value for key, value in data.items() if key != "fillersPhraseConfig"} | {"toolFiller": filler}
+    return data
 
 
 def unwrap(data: Any) -> Any:
