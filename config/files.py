@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from config.apps import misplaced
 from config.check import Fault, check, show
 from config.document import Document, parse
 from config.merge import merge_spec
@@ -65,14 +66,15 @@ class _Loader:
     def load(self, path: Path | None) -> Config:
         given = path is not None
         path = path or Path(SERVER_FILE)
-        server, defaults = Server(), None
+        server, is_read = Server(), True
         if not given and not path.exists():
-            defaults = server.defaults
+            pass
         elif read := self.read(path, Server):
             server, document = read
-            defaults = server.defaults
             self.report(path, document, unknown_vendors(server.defaults, self.known, ("defaults",)))
             self.report(path, document, unknown_credentials(server.credentials, self.known))
+        else:
+            is_read = False
         folder = path.parent / server.agents
         if "agents" in server.model_fields_set and not folder.is_dir():
             self.problems.append(Problem(_shown(path), None, "agents", f"expected a folder, {_shown(folder)} is none"))
@@ -82,10 +84,10 @@ class _Loader:
             self.problems.append(Problem("environment", None, SUMMARIZE_TURNS, message))
             self.env = {**self.env, SUMMARIZE_TURNS: "0"}
         agents = {"demo": read_agent(DEMO, env={})}
-        agents |= {name: agent for name, agent in self.agents(folder, defaults) if agent}
+        agents |= {name: agent for name, agent in self.agents(folder, server if is_read else None) if agent}
         return Config(server, agents)
 
-    def agents(self, folder: Path, defaults: Defaults | None) -> Iterator[tuple[str, Agent | None]]:
+    def agents(self, folder: Path, server: Server | None) -> Iterator[tuple[str, Agent | None]]:
         seen: dict[str, Path] = {}
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         for file in files:
@@ -99,15 +101,17 @@ class _Loader:
                 self.problems.append(Problem(_shown(file), None, "", message))
             else:
                 seen[file.stem] = file
-                yield file.stem, self.agent(file, defaults)
+                yield file.stem, self.agent(file, server)
 
-    def agent(self, file: Path, defaults: Defaults | None) -> Agent | None:
+    def agent(self, file: Path, server: Server | None) -> Agent | None:
+        """``server`` is ``None`` where its file cannot be read: that may well name what is missing here."""
         read = self.read(file, Agent)
         if read is None:
             return None
-        agent = with_defaults(read[0], defaults or Defaults(), self.env)
+        agent = with_defaults(read[0], server.defaults if server else Defaults(), self.env)
         faults = [*unknown_vendors(read[0], self.known), *unknown_tools(read[0], self.known)]
-        for role in ROLES if defaults else ():  # unreadable defaults may well name one
+        faults += misplaced(read[0], server.apps) if server else []
+        for role in ROLES if server else ():
             if not getattr(agent, role).vendor:
                 faults.append(
                     Fault((role, "vendor"), f"expected a vendor here or in {SERVER_FILE} under defaults.{role}")

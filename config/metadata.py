@@ -1,4 +1,5 @@
-"""A call's own wishes: keys of the listen verb's ``metadata`` that are named as the agent verb's.
+"""A call's own wishes: keys of the listen verb's ``metadata`` that are named as the agent verb's, and the agent verb
+that an application answers a call with.
 
 Nothing in here stops a call. What cannot be used is named in a warning, and the agent's file stands.
 """
@@ -6,7 +7,7 @@ Nothing in here stops a call. What cannot be used is named in a warning, and the
 import base64
 import binascii
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from config.check import Fault, check
@@ -14,7 +15,7 @@ from config.merge import merge, merge_spec
 from config.problems import Path, dotted
 from config.redirect import names_host, redirects
 from config.secrets import brings_secret
-from config.verb import VERBS, Agent
+from config.verb import VERBS, Agent, unwrap
 
 PACKED = "agentd_b64"  # all overrides as base64url JSON: jambonz's quoting of metadata can corrupt nested quotes
 MAX_DEPTH = 64
@@ -35,18 +36,30 @@ _MERGED = ("bargeIn", "turnDetection", "languageConfig", "deadlines")
 def apply_metadata(agent: Agent, metadata: Mapping[str, Any]) -> tuple[Agent, list[str]]:
     """The agent for one call, and a warning for everything that could not be used."""
     warnings: list[str] = []
-    for key, value in _overrides(metadata, warnings):
+    agent = _laid_over(agent, _overrides(metadata, warnings), warnings)
+    return agent, [f"metadata: {warning}" for warning in warnings]
+
+
+def apply_verb(agent: Agent, verb: Mapping[str, Any]) -> tuple[Agent, list[str]]:
+    """The same with the agent verb that an application wants for this call: what it leaves out, the file says."""
+    warnings: list[str] = []
+    agent = _laid_over(agent, unwrap(verb).items(), warnings)
+    return agent, [f"the application's agent verb: {warning}" for warning in warnings]
+
+
+def _laid_over(agent: Agent, overrides: Iterable[tuple[str, Any]], warnings: list[str]) -> Agent:
+    for key, value in overrides:
         if key not in Agent.key_names():
             if key not in CALL_KEYS:
                 warnings += [_warn(fault) for fault in _faults_of_key(key)]
             continue
         if _too_deep(value):
-            warnings.append(f"metadata: {key}: expected at most {MAX_DEPTH} levels")
+            warnings.append(f"{key}: expected at most {MAX_DEPTH} levels")
         elif reason := _refusal(agent, key, value):
-            warnings.append(f"metadata: {key}: refused: {reason}")
+            warnings.append(f"{key}: refused: {reason}")
         else:
             agent = _with(agent, key, value, warnings)
-    return agent, warnings
+    return agent
 
 
 def _with(agent: Agent, key: str, value: Any, warnings: list[str]) -> Agent:
@@ -98,6 +111,8 @@ def _without(value: Any, path: Path) -> Any:
 
 
 def _refusal(agent: Agent, key: str, value: Any) -> str | None:
+    if key == "app":
+        return "only an agent's file names its application"
     if key in (*_SPECS, "languageConfig", "noiseIsolation", "handoff") and redirects(_judged(key, value)):
         return "a host is named without auth of its own, and the server's credentials stay with their hosts"
     if key == "tts" and names_host(value) and any(entry.tts.auth for entry in agent.language_config.values()):
@@ -119,7 +134,7 @@ def _overrides(metadata: Mapping[str, Any], warnings: list[str]) -> Iterator[tup
     if PACKED in metadata:
         packed = _unpacked(metadata[PACKED])
         if packed is None:
-            warnings.append(f"metadata: {PACKED}: expected an object as base64url JSON")
+            warnings.append(f"{PACKED}: expected an object as base64url JSON")
         yield from (packed or {}).items()
     for key, value in metadata.items():
         value = decoded(value)
@@ -180,4 +195,4 @@ def _faults_of_key(key: str) -> list[Fault]:
 
 
 def _warn(fault: Fault) -> str:
-    return f"metadata: {dotted(fault.path)}: {fault}"
+    return f"{dotted(fault.path)}: {fault}"
