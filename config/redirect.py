@@ -41,6 +41,39 @@ def names_host(spec: Any) -> bool:
             return False
 
 
+def addresses(value: Any) -> Iterator[str]:
+    """Every address that stands anywhere in the object, as it is written there."""
+    match value:
+        case Mapping():
+            for key, inner in value.items():
+                yield from _texts(inner) if _is_host(str(key), inner) else addresses(inner)
+        case list() | tuple():
+            for item in value:
+                yield from addresses(item)
+        case str() if "://" in value:
+            yield value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case Mapping():
+            yield from (text for inner in value.values() for text in _texts(inner))
+        case list() | tuple():
+            yield from (text for inner in value for text in _texts(inner))
+        case None:
+            return
+        case _:  # a number is a host, too: 2130706433 is 127.0.0.1
+            yield str(value)
+
+
+def own_addresses(spec: Mapping[str, Any]) -> Iterator[str]:
+    """Those that an ``stt``, ``llm`` or ``tts`` is reached at: its own, without those of its fallbacks."""
+    own = {k: v for k, v in spec.items() if k not in _TOLD_TO_THE_MODEL and k not in _SPECS and k != "fallback"}
+    if isinstance(told := own.get("llmOptions"), Mapping):
+        own["llmOptions"] = {key: value for key, value in told.items() if key not in _TOLD_TO_THE_MODEL}
+    return addresses(own)
+
+
 def _is_host(key: str, value: Any) -> bool:
     if _PART_OF_HOST.search(key):
         return not re.fullmatch(r"[A-Za-z0-9_-]*", str(value))

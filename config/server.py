@@ -1,6 +1,8 @@
 """The process: ``agentd.yaml``. Every key is optional."""
 
+import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,9 +41,11 @@ class ServerPart(Part):
 
 
 class Process(ServerPart):
-    """Where the server listens and how it ends. Port 0 takes a free one."""
+    """Where the server listens and how it ends. Port 0 takes a free one; without a ``host`` it is every address where
+    somebody is named under ``access``, else this machine's own.
+    """
 
-    host: Name = "0.0.0.0"
+    host: Name | None = None
     port: Port = 8080
     public_url: Url | None = None
     workers: Positive = 1
@@ -59,7 +63,10 @@ class Defaults(Part):
 
 
 class App(ServerPart):
-    """An application: its socket (ws, wss) or its webhooks (http, https). ``secret`` signs what is posted to it."""
+    """An application: its socket (ws, wss) or its webhooks (http, https). ``secret`` signs what is posted to it.
+    ``told_as``: events and tool calls go over its socket as ``agent:event``, ``agent:tool-call``, or as ``verb:hook``;
+    left out, as its SDK understands them.
+    """
 
     in_words = "a URL or an object"
 
@@ -67,6 +74,7 @@ class App(ServerPart):
     username: str | None = None
     password: SecretStr | None = None
     secret: SecretStr | None = None
+    told_as: Literal["agent", "verb"] | None = None
 
 
 class Hooks(ServerPart):
@@ -75,21 +83,35 @@ class Hooks(ServerPart):
     secret: SecretStr | None = None
 
 
+def _host_or_network(entry: str) -> str:
+    try:
+        ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:
+        if not re.fullmatch(r"(\*\.)?([A-Za-z0-9_-]+\.)*(?!\d+$)[A-Za-z0-9_-]+", entry):
+            raise ValueError("expected a host, *.domain, an address or a CIDR") from None
+    return entry
+
+
 class Outgoing(ServerPart):
     """Where addresses that come with a call may lead (docs/hooks.md). ``allow`` are the private ones: hosts and
     networks, by name, address or CIDR. ``ports`` beside 80 and 443; ``plain``: http and ws as well as https and wss.
     """
 
-    allow: list[Name] = Field(default_factory=list, description="a list of hosts and networks")
+    allow: list[Annotated[str, AfterValidator(_host_or_network)]] = Field(
+        default_factory=list, description="a list of hosts and networks"
+    )
     ports: list[Port] = Field(default_factory=list, description="a list of ports")
     plain: bool = False
+
+
+Secret = Annotated[SecretStr, Field(description="text that is not empty", min_length=1)]
 
 
 class Caller(ServerPart):
     """Basic auth of listen sockets (jambonz's `wsAuth`). Empty lists: every agent, every account."""
 
-    username: Name
-    password: SecretStr
+    username: Annotated[str, Field(description="a name without a colon", pattern=r"^[^:]+$")]
+    password: Secret
     agents: list[str] = Field(default_factory=list, description="a list of agents")
     accounts: list[str] = Field(default_factory=list, description="a list of jambonz accounts")
 
@@ -97,19 +119,25 @@ class Caller(ServerPart):
 class Key(ServerPart):
     """A bearer key of the REST interface and the event streams. Empty lists: every agent, every account."""
 
-    key: SecretStr
+    key: Secret
     agents: list[str] = Field(default_factory=list, description="a list of agents")
     accounts: list[str] = Field(default_factory=list, description="a list of jambonz accounts")
 
 
 class Access(ServerPart):
-    """Who may come in. Nobody named: only this machine, unless ``open`` says that anyone may."""
+    """Who may come in. Nobody named: only this machine, unless ``open`` says that anyone may; once somebody is named,
+    ``open`` means nothing.
+    """
 
     in_words = "open or an object"
 
     open: bool = False
     listen: list[Caller] = Field(default_factory=list, description="a list of {username, password}")
     keys: list[Key] = Field(default_factory=list, description="a list of {key}")
+
+    @property
+    def names_somebody(self) -> bool:
+        return bool(self.listen or self.keys)
 
     @staticmethod
     def read(value: Any) -> Any:

@@ -103,7 +103,7 @@ def _one_filler(data: Any) -> Any:
     if not isinstance(data, Mapping) or "toolFiller" in data:
         return data
     match data.get("fillersPhraseConfig"):
-        case {"fillerPhrase": str(phrase), "activationDelayMs": int() | float() as delay} as config if len(config) == 2:
+        case {"fillerPhrase": str(phrase), "activationDelayMs": int() | float() as delay, **more} if not more:
             filler = {"type": "backchannel", "phrases": [phrase], "startDelaySecs": delay / 1000}
             return {key: value for key, value in data.items() if key != "fillersPhraseConfig"} | {"toolFiller": filler}
     return data

@@ -10,7 +10,7 @@ A vendor is a module with a function ``make_stt``, ``make_llm`` or ``make_tts`` 
 - ``async aclose()``: the call is over; close what only this call used.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -213,6 +213,18 @@ class Tts(Protocol):
 # How a vendor is asked for --------------------------------------------------------------------------------
 
 
+class Lookup(Protocol):
+    """Where a host is at, as addresses that may be connected to; the connection is opened to one of these very
+    addresses. ``secure``: TLS will be spoken. Raises ``OSError`` for what cannot be found, or may not be asked.
+
+    A spec has one when an address in it came with the call. ``None`` there: all addresses are the operator's own. A
+    vendor whose module says ``TAKES_LOOKUP = True`` obeys it (:class:`providers.pools.HttpPool` and
+    :func:`providers.sockets.dial` do); no other is made with it.
+    """
+
+    async def __call__(self, host: str, port: int, *, secure: bool) -> Sequence[str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class SttSpec:
     """``hints`` are words and sentences that the caller is likely to say. ``rate`` is that of the feed, in Hz.
@@ -231,6 +243,7 @@ class SttSpec:
     ends_turns: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    lookup: Lookup | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +255,7 @@ class LlmSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     connect: Mapping[str, Any] = field(default_factory=dict)
     credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    lookup: Lookup | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,3 +271,4 @@ class TtsSpec:
     rate: int = 8000
     options: Mapping[str, Any] = field(default_factory=dict)
     credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    lookup: Lookup | None = field(default=None, repr=False, compare=False)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import httpx
 
-from providers.base import ProviderError
+from providers.base import Lookup, ProviderError
 from providers.credentials import key_of, socket_url
 from providers.failures import Role
 from providers.registry import Shared
@@ -77,10 +77,13 @@ class Transport:
         self.headers = headers
         self._wire: Wire | None = None
 
-    async def open(self, role: Role, vendor: str, secrets: Iterable[str], closings: Mapping[int, str]) -> Wire:
+    async def open(
+        self, role: Role, vendor: str, secrets: Iterable[str], closings: Mapping[int, str], lookup: Lookup | None
+    ) -> Wire:
         """Dial. Raises :class:`ProviderError`."""
+        closings = {**CLOSINGS, **closings}
         self._wire = await dial(
-            role, vendor, self.url, headers=self.headers, secrets=secrets, closings={**CLOSINGS, **closings}
+            role, vendor, self.url, headers=self.headers, secrets=secrets, closings=closings, lookup=lookup
         )
         return self._wire
 
@@ -120,13 +123,14 @@ class SdkSocket:
         *,
         secrets: Iterable[str] = (),
         closings: Mapping[int, str] = {},
+        lookup: Lookup | None = None,
     ) -> Self:
         """Enter what ``client.listen.v1.connect(…)`` and its like return. Raises :class:`ProviderError` as
         :func:`providers.sockets.dial` does.
         """
         async with AsyncExitStack() as context:
             sdk = await context.enter_async_context(connect)
-            wire = await sdk._websocket.open(role, vendor, secrets, closings)
+            wire = await sdk._websocket.open(role, vendor, secrets, closings, lookup)
             return cls(wire, context.pop_all())
 
     @property

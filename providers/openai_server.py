@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import openai
 
-from providers.base import ProviderError
+from providers.base import Lookup, ProviderError
 from providers.credentials import plain
 from providers.failures import Role
 from providers.pools import TIMEOUT, HttpPool, http_pool, is_http
@@ -108,7 +108,7 @@ def is_openai(url: str) -> bool:
     return is_http(url) and httpx2.URL(url).host.endswith((".openai.com", ".openai.azure.com"))
 
 
-def root(shared: Shared) -> Root:
-    """The one of this server."""
-    pool = http_pool(shared)
-    return shared.get("openai", lambda: Root(pool))
+def root(shared: Shared, lookup: Lookup | None) -> Root:
+    """The one of this server, or the one for addresses that came with calls."""
+    pool = http_pool(shared, lookup)
+    return shared.get("openai" if lookup is None else "openai-checked", lambda: Root(pool))

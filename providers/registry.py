@@ -104,6 +104,11 @@ def is_loaded(role: str, vendor: str) -> bool:
     return {"stt": STT, "llm": LLM, "tts": TTS}[role].get(vendor, "") in sys.modules
 
 
+def takes_lookup(role: str, vendor: str) -> bool:
+    """Does all that the vendor dials go through the ``lookup`` of its spec? Raises as :func:`module` does."""
+    return getattr(module(role, vendor), "TAKES_LOOKUP", False) is True
+
+
 def make_stt(spec: SttSpec, shared: Shared) -> Stt:
     return cast(Stt, module("stt", spec.vendor).make_stt(spec, shared))
 

@@ -5,15 +5,17 @@ import contextlib
 import functools
 import json
 import logging
+import socket
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.protocol import State
+from websockets.uri import parse_uri
 
-from providers.base import ProviderError
+from providers.base import Lookup, ProviderError
 from providers.failures import Role, failure, kind_of, retry_after, safe_cause
 
 log = logging.getLogger("agentd.sockets")
@@ -21,6 +23,7 @@ quiet = logging.getLogger("agentd.sockets.wire")  # websockets' own log prints h
 quiet.setLevel(logging.INFO)
 
 DIAL = 5.0  # seconds for TCP, TLS and the upgrade
+EACH = 1.5  # seconds for TCP to one of several addresses; the last one has all that is left
 CLOSE = 1.0  # seconds for the close handshake; a peer that does not answer is cut off
 LONGEST_MESSAGE = 8 << 20  # bytes
 REFUSALS = {1008: "unauthorized", 1011: "server-error", 1013: "rate-limited"}  # what close codes mean most often
@@ -115,13 +118,53 @@ def tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-class _Direct(connect):
+class Direct(connect):
     """A key goes only where it was configured for. On its way to another host, websockets itself would take
     ``Authorization`` out of the headers, but not ``xi-api-key``.
     """
 
     def process_redirect(self, exc: Exception) -> Exception:
         return exc
+
+
+async def open_socket(addresses: Sequence[str], port: int) -> socket.socket:
+    """A TCP connection to the first address that takes it. The deadline is the caller's. Raises ``OSError``."""
+    loop = asyncio.get_running_loop()
+    failure = OSError("expected an address, got none")
+    for number, address in enumerate(addresses, 1):
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            async with asyncio.timeout(EACH if number < len(addresses) else None):
+                await loop.sock_connect(sock, (address, port))
+        except OSError as exc:  # TimeoutError is one
+            sock.close()
+            failure = exc
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure
+
+
+@contextlib.asynccontextmanager
+async def checked(url: str, lookup: Lookup | None) -> AsyncIterator[dict[str, Any]]:
+    """What a websocket is opened with besides, so that it goes to an address of ``lookup``'s: without one nothing.
+    Raises ``OSError``, which a ``TimeoutError`` is, and InvalidURI for what is no URL.
+    """
+    if lookup is None:
+        yield {}
+        return
+    where = parse_uri(url)
+    async with asyncio.timeout(DIAL):
+        sock = await open_socket(await lookup(where.host, where.port, secure=where.secure), where.port)
+    try:
+        yield {"sock": sock, "proxy": None}
+    except BaseException:
+        sock.close()
+        raise
 
 
 async def dial(
@@ -132,25 +175,28 @@ async def dial(
     headers: Mapping[str, str] = {},
     secrets: Iterable[str] = (),
     closings: Mapping[int, str] = {},
+    lookup: Lookup | None = None,
 ) -> Socket:
     """Open a websocket. Raises :class:`ProviderError`: by the HTTP status of a refusal, ``connection-lost`` when nobody
     answers, ``timeout`` after :data:`DIAL` seconds, ``bad-request`` for what is no URL.
     """
     try:
-        connection = await _Direct(
-            url,
-            additional_headers=dict(headers),
-            ssl=tls() if url.lower().startswith("wss:") else None,
-            compression=None,
-            open_timeout=DIAL,
-            ping_interval=20,
-            # A synthesizer sends a minute of audio in seconds, which is read as it is played: its pong waits behind.
-            ping_timeout=None if role == "tts" else 20,
-            close_timeout=CLOSE,
-            max_size=LONGEST_MESSAGE,
-            logger=quiet,
-            user_agent_header=None,
-        )
+        async with checked(url, lookup) as through:
+            connection = await Direct(
+                url,
+                additional_headers=dict(headers),
+                ssl=tls() if url.lower().startswith("wss:") else None,
+                compression=None,
+                open_timeout=DIAL,
+                ping_interval=20,
+                # A synthesizer sends a minute of audio in seconds, read as it is played: its pong waits behind.
+                ping_timeout=None if role == "tts" else 20,
+                close_timeout=CLOSE,
+                max_size=LONGEST_MESSAGE,
+                logger=quiet,
+                user_agent_header=None,
+                **through,
+            )
     except Exception as exc:
         raise dial_failure(exc, role, vendor, secrets) from safe_cause(exc, secrets)
     return Socket(connection, role, vendor, secrets=secrets, closings=closings)

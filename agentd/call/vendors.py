@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from agentd.call import setup
 from agentd.call.models import TRIES, Choice, Health
 from agentd.call.recogniser import Recogniser
 from agentd.call.voices import Voice
+from agentd.outbound.guard import Guard
+from agentd.outbound.guard_vendors import lookup_for
 from config.llm import Llm
 from config.redirect import names_host
 from config.server import Server
@@ -19,8 +21,9 @@ from config.verb import Agent
 from providers import registry
 from providers.acoustic.base import AcousticSpec, EndOfTurnModel
 from providers.acoustic.choose import choose
-from providers.base import LlmSpec, ProviderError, SttSpec, TtsSpec
+from providers.base import LlmSpec, Lookup, ProviderError, SttSpec, TtsSpec
 from providers.credentials import SAME_ACCOUNT, from_environment, is_own_address
+from providers.failures import Role
 from providers.registry import Shared, UnknownVendor
 from providers.tts.cached import SpeechCache, around
 
@@ -73,29 +76,36 @@ class Vendors:
                 log.warning("a vendor did not let go of a call", extra={"error": type(error).__name__})
 
 
-def vendors(agent: Agent, server: Server, shared: Shared, rate: int, playback_rate: int) -> Vendors:
-    """``rate`` is that of the caller's audio inside, ``playback_rate`` that of ours, both in Hz. Raises UnknownVendor,
-    ImportError or ProviderError when a role has nobody: a vendor that cannot be had is left out, with a warning, as
-    long as there is another.
+def vendors(
+    agent: Agent, server: Server, shared: Shared, rate: int, playback_rate: int, guard: Guard | None = None
+) -> Vendors:
+    """``rate`` is that of the caller's audio inside, ``playback_rate`` that of ours, both in Hz. ``guard`` checks the
+    addresses that came with the call; an agent as its file has it needs none.
+
+    Raises UnknownVendor, ImportError or ProviderError when a role has nobody: a vendor that cannot be had is left out,
+    with a warning, as long as there is another.
     """
     made: list[Any] = []
+
+    def lookup(role: Role, one: Recognizer | Llm | Synthesizer) -> Lookup | None:
+        return None if guard is None else lookup_for(guard, role, one.vendor, one.given())
 
     def kept(vendor: T) -> T:
         made.append(vendor)
         return vendor
 
     def recogniser(stt: Recognizer) -> Recogniser:
-        spec = stt_spec(agent, stt, server, rate)
+        spec = replace(stt_spec(agent, stt, server, rate), lookup=lookup("stt", stt))
         return Recogniser(name_of(stt), kept(registry.make_stt(spec, shared)))
 
     def model(llm: Llm) -> Choice:
         retries = llm.connect_options.max_retries
-        spec = llm_spec(agent, llm, server)
+        spec = replace(llm_spec(agent, llm, server), lookup=lookup("llm", llm))
         where = f"{spec.connect.get('baseURL', '')} {llm.label}"
         return Choice(kept(registry.make_llm(spec, shared)), TRIES if retries is None else retries + 1, where)
 
     def voice(tts: Synthesizer) -> Voice:
-        spec = tts_spec(tts, server, playback_rate)
+        spec = replace(tts_spec(tts, server, playback_rate), lookup=lookup("tts", tts))
         made_of_it = kept(registry.make_tts(spec, shared))
         return Voice(name_of(tts), made_of_it, around(made_of_it, spec, speech_cache(server, shared)))
 

@@ -200,7 +200,11 @@ def _canned(request: httpx2.Request) -> httpx2.Response:
     return httpx2.Response(200, text="".join(f"data: {json.dumps(event)}\n\n" for event in (delta, end)))
 
 
+TAKES_LOOKUP = True  # see providers.base.Lookup
+
+
 def make_llm(spec: LlmSpec, shared: Shared) -> AnthropicLlm:
     """Raises :class:`ProviderError` when the key, the model or a usable URL is missing."""
-    pool = http_pool(shared)
-    return AnthropicLlm(spec, shared.get("anthropic", lambda: Root(pool)))
+    pool = http_pool(shared, spec.lookup)
+    key = "anthropic" if spec.lookup is None else "anthropic-checked"
+    return AnthropicLlm(spec, shared.get(key, lambda: Root(pool)))

@@ -184,7 +184,11 @@ _CHUNK = {"candidates": [{"content": {"parts": [{"text": "hi"}], "role": "model"
 _CANNED = f"data: {json.dumps(_CHUNK)}\r\n\r\n".encode()
 
 
+TAKES_LOOKUP = True  # see providers.base.Lookup
+
+
 def make_llm(spec: LlmSpec, shared: Shared) -> GoogleLlm:
     """Raises :class:`ProviderError` when the key, the model or a usable URL is missing."""
-    pool = http_pool(shared)
-    return GoogleLlm(spec, shared.get("google", lambda: Root(pool)))
+    pool = http_pool(shared, spec.lookup)
+    key = "google" if spec.lookup is None else "google-checked"
+    return GoogleLlm(spec, shared.get(key, lambda: Root(pool)))

@@ -302,6 +302,9 @@ def _canned(request: httpx2.Request) -> httpx2.Response:
     return httpx2.Response(200, text=f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n")
 
 
+TAKES_LOOKUP = True  # see providers.base.Lookup
+
+
 def make_llm(spec: LlmSpec, shared: Shared) -> OpenAiLlm:
     """Raises :class:`ProviderError` when the key, the model or a usable URL is missing."""
-    return OpenAiLlm(spec, root(shared))
+    return OpenAiLlm(spec, root(shared, spec.lookup))

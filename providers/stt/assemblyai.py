@@ -182,10 +182,14 @@ class AssemblyAiStt:
             headers={"Authorization": key},
             secrets=secrets,
             closings=ERRORS,
+            lookup=self._spec.lookup,
         )
         async with aclosing(listen(wire, Turns(self._spec, self._query, secrets), audio)) as events:  # type: ignore[type-var]
             async for event in events:
                 yield event
+
+
+TAKES_LOOKUP = True  # see providers.base.Lookup
 
 
 def make_stt(spec: SttSpec, shared: Shared) -> AssemblyAiStt:

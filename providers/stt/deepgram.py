@@ -221,7 +221,7 @@ class DeepgramStt:
         rest = {name: value for name, value in self._query.items() if name != "model"}
         connect = self._connect(model=self._query["model"], request_options={"additional_query_parameters": rest})
         secrets = deepgram_sdk.secrets(account(self._spec))
-        wire = await SdkSocket.open(connect, "stt", self._spec.vendor, secrets=secrets)
+        wire = await SdkSocket.open(connect, "stt", self._spec.vendor, secrets=secrets, lookup=self._spec.lookup)
         async with aclosing(listen(wire, self._dialect(), audio)) as events:  # type: ignore[type-var]
             async for event in events:
                 yield event
@@ -236,6 +236,9 @@ def account(spec: SttSpec) -> dict[str, Any]:
         scheme = "ws" if options.get("deepgramSttUseTls") is False else "wss"
         own["url"] = uri if "://" in uri else f"{scheme}://{uri}"
     return own
+
+
+TAKES_LOOKUP = True  # see providers.base.Lookup
 
 
 def make_stt(spec: SttSpec, shared: Shared) -> DeepgramStt:

@@ -198,12 +198,16 @@ class ElevenLabsStt:
         key, secrets = self._account.key, (self._account.key,)
         query = urlencode({k: _written(v) for k, v in self._query.items()}, doseq=True, quote_via=quote)
         url = f"{self._account.url}/v1/speech-to-text/realtime?{query}"
-        wire = await dial("stt", self._spec.vendor, url, headers={"xi-api-key": key}, secrets=secrets)
+        headers, lookup = {"xi-api-key": key}, self._spec.lookup
+        wire = await dial("stt", self._spec.vendor, url, headers=headers, secrets=secrets, lookup=lookup)
         scribe = Scribe(self._spec, self._query, secrets)
         talk = listen(Parting(wire, lambda: scribe.is_over), scribe, audio)
         async with aclosing(talk) as events:  # type: ignore[type-var]
             async for event in events:
                 yield event
+
+
+TAKES_LOOKUP = True  # see providers.base.Lookup
 
 
 def make_stt(spec: SttSpec, shared: Shared) -> ElevenLabsStt:

@@ -90,6 +90,9 @@ class Flux:
         return [Partial(text)]
 
 
+TAKES_LOOKUP = True  # see providers.base.Lookup
+
+
 def make_stt(spec: SttSpec, shared: Shared) -> DeepgramStt:
     """Raises :class:`ProviderError` when the key or a usable URL is missing."""
     client = deepgram_sdk.client(shared, spec.vendor, "stt", account(spec))

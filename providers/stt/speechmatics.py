@@ -217,8 +217,15 @@ class SpeechmaticsStt:
         :class:`ProviderError`.
         """
         key, secrets = self._account.key, (self._account.key,)
-        headers = {"Authorization": f"Bearer {key}"}
-        wire = await dial("stt", self._spec.vendor, self.url, headers=headers, secrets=secrets, closings=CLOSINGS)
+        wire = await dial(
+            "stt",
+            self._spec.vendor,
+            self.url,
+            headers={"Authorization": f"Bearer {key}"},
+            secrets=secrets,
+            closings=CLOSINGS,
+            lookup=self._spec.lookup,
+        )
         session = Session(self._spec, secrets)
         try:
             await self._begin(wire, session)
@@ -246,6 +253,9 @@ class SpeechmaticsStt:
             told = f"expected RecognitionStarted within {limit:.0f} s, got none"
             raise failure("stt", self._spec.vendor, "timeout", told) from None
         raise failure("stt", self._spec.vendor, "connection-lost", "expected RecognitionStarted, got a close")
+
+
+TAKES_LOOKUP = True  # see providers.base.Lookup
 
 
 def make_stt(spec: SttSpec, shared: Shared) -> SpeechmaticsStt:

@@ -14,7 +14,7 @@ from providers.failures import failure, kind_of, safe_cause
 from providers.options import snake_case
 from providers.pcm import Stream
 from providers.registry import Shared
-from providers.sockets import CLOSE, DIAL, LONGEST_MESSAGE, Socket, decoded, dial_failure, quiet, tls
+from providers.sockets import CLOSE, DIAL, LONGEST_MESSAGE, Socket, checked, decoded, dial_failure, quiet, tls
 from providers.tts.line import Line
 from providers.tts.stream import speak
 from providers.tts.wire_audio import decoded_audio
@@ -203,11 +203,16 @@ class CartesiaTts:
             "logger": quiet,
         }
         try:
-            sdk = await self._client.tts.websocket_connect(websocket_connection_options=options).enter()
+            async with checked(self._url, self._spec.lookup) as through:
+                options |= through
+                sdk = await self._client.tts.websocket_connect(websocket_connection_options=options).enter()
         except Exception as exc:
             raise dial_failure(exc, "tts", self._spec.vendor, self._secrets) from safe_cause(exc, self._secrets)
         # Read by us: the SDK's contexts wait for ever once the socket is lost, and cost three times the CPU.
         return Socket(sdk._connection, "tts", self._spec.vendor, secrets=self._secrets)
+
+
+TAKES_LOOKUP = True  # see providers.base.Lookup
 
 
 def make_tts(spec: TtsSpec, shared: Shared) -> CartesiaTts:

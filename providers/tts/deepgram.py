@@ -164,7 +164,10 @@ class DeepgramTts:
     async def _dial(self, rate: int) -> Wire:
         asked = {"additional_query_parameters": to_query(self._spec, rate)}
         connect = self._sdk.speak.v1.connect(request_options=asked)
-        return await AuraSocket.open(connect, "tts", self._spec.vendor, secrets=self._secrets)
+        return await AuraSocket.open(connect, "tts", self._spec.vendor, secrets=self._secrets, lookup=self._spec.lookup)
+
+
+TAKES_LOOKUP = True  # see providers.base.Lookup
 
 
 def make_tts(spec: TtsSpec, shared: Shared) -> DeepgramTts:

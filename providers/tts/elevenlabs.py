@@ -240,7 +240,8 @@ class ElevenLabsTts:
     async def _dial(self, rate: int) -> Wire:
         headers = {"xi-api-key": self._key}
         url = to_url(self._spec, rate)
-        return await sockets.dial("tts", self._spec.vendor, url, headers=headers, secrets=[self._key])
+        vendor, lookup = self._spec.vendor, self._spec.lookup
+        return await sockets.dial("tts", vendor, url, headers=headers, secrets=[self._key], lookup=lookup)
 
     def _told(self, error: ProviderError) -> ProviderError:
         """It closes with 1008 for every reason there is; what it says besides tells which."""
@@ -259,6 +260,9 @@ async def _until_it_sounds(text: AsyncIterator[str], context: Context) -> AsyncG
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SOUND):
                 await context.is_sounding.wait()
+
+
+TAKES_LOOKUP = True  # see providers.base.Lookup
 
 
 def make_tts(spec: TtsSpec, shared: Shared) -> ElevenLabsTts:

@@ -181,6 +181,9 @@ async def _one(text: str) -> AsyncIterator[str]:
     yield text
 
 
+TAKES_LOOKUP = True  # see providers.base.Lookup
+
+
 def make_tts(spec: TtsSpec, shared: Shared) -> OpenAiTts:
     """Raises :class:`ProviderError` when the key or a usable URL is missing."""
-    return OpenAiTts(spec, root(shared))
+    return OpenAiTts(spec, root(shared, spec.lookup))

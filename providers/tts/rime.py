@@ -205,7 +205,8 @@ class RimeTts:
     async def _dial(self, rate: int) -> Wire:
         headers = {"Authorization": f"Bearer {self._key}"}
         url = to_url(self._spec, rate)
-        return await sockets.dial("tts", self._spec.vendor, url, headers=headers, secrets=[self._key])
+        vendor, lookup = self._spec.vendor, self._spec.lookup
+        return await sockets.dial("tts", vendor, url, headers=headers, secrets=[self._key], lookup=lookup)
 
 
 async def _as_there_is_room(text: AsyncIterator[str], room: asyncio.Semaphore) -> AsyncGenerator[str, None]:
@@ -214,6 +215,9 @@ async def _as_there_is_room(text: AsyncIterator[str], room: asyncio.Semaphore) -
         for portion in portions(piece, LONGEST):
             yield portion
             await room.acquire()
+
+
+TAKES_LOOKUP = True  # see providers.base.Lookup
 
 
 def make_tts(spec: TtsSpec, shared: Shared) -> RimeTts:
