@@ -68,6 +68,7 @@ def message(type_: str, call_sid: str, msgid: str, data: Any, hook: str | None =
     told = {} if hook is None else {"hook": hook}
     return {"type": type_, "msgid": msgid, "call_sid": call_sid, **told, "data": data}
 
+
 # Guide's name → the newer SDK's. The parts add up to total_ms, in this order of a turn.
 PARTS: Mapping[str, str | None] = {
     "stt_ms": "transcriber_latency",
