@@ -23,6 +23,7 @@ from agentd.call.audio import RATES
 from agentd.errors import AgentdError
 from agentd.jambonz.media import FRAME_SECONDS, MediaSide
 from agentd.jambonz.wire import SUBPROTOCOLS
+from config.secrets import hide_in_url
 from providers.base import Audio, Tts, TtsSpec
 from providers.registry import Shared, make_tts
 
@@ -67,7 +68,8 @@ class Caller:
                 max_size=None,
             )
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ValueError) as exc:
-            raise CallFailed(f"no call could be made to {self.url}: {str(exc) or type(exc).__name__}") from exc
+            why = str(exc) or type(exc).__name__
+            raise CallFailed(f"no call could be made to {hide_in_url(self.url)}: {why}") from exc
         sid = str(uuid4())
         first = {
             "callSid": sid,

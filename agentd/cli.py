@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -15,8 +16,8 @@ from rich.console import Console
 
 from agentd import __version__, logs
 from agentd.errors import AgentdError
-from agentd.load import load, missing, not_built
-from config.files import Config
+from agentd.load import load, missing
+from config.files import SERVER_FILE, Config
 from config.problems import ConfigError
 
 BAD_CONFIG = 2
@@ -51,8 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", parents=[config], help="answer calls; without configuration the agent `demo`")
-    serve.add_argument("--host", help="address to listen on (0.0.0.0)")
+    serve.add_argument("--host", help="address to listen on (127.0.0.1; 0.0.0.0 where `access` says who may come in)")
     serve.add_argument("--port", type=int, help="port to listen on (8080); 0 takes a free one")
+    serve.add_argument("--open", action="store_true", help="anyone may come in, as long as `access` names nobody")
     serve.set_defaults(run=_serve, level="info")
 
     demo = commands.add_parser("demo", parents=[common], help="a conversation with the built-in agent, start to end")
@@ -86,14 +88,29 @@ def _serve(args: argparse.Namespace) -> int:
     from agentd.server import Server
 
     config = load(args.config)
-    _say_what_is_not_built(config)
-    process = config.server.process
+    if args.open:
+        config = opened(config)
+    host = _host(config, args.config, args.host)
     node = Node(config)
     for what in missing(config, node.shared):
         print(f"agentd: {what}", file=sys.stderr)
-    server = Server(node, args.host or process.host, process.port if args.port is None else args.port)
+    server = Server(node, host, config.server.process.port if args.port is None else args.port)
     _run(server.serve())
     return 0 if server.started else 1
+
+
+def opened(config: Config) -> Config:
+    """With ``access: open``, as the command line has it in words."""
+    access = config.server.access.model_copy(update={"open": True})
+    return replace(config, server=config.server.model_copy(update={"access": access}))
+
+
+def _host(config: Config, file: Path | None, asked: str | None = None) -> str:
+    """Where to listen; ``asked`` comes from the command line. Raises :class:`ConfigError`."""
+    from agentd.access import host_to_listen_on
+
+    where = "--host" if asked else f"{file or SERVER_FILE}: server.host"
+    return host_to_listen_on(config.server.access, asked or config.server.process.host, where=where)
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -159,11 +176,14 @@ def _verb(args: argparse.Namespace) -> int:
         raise AgentdError(f"expected an agent of {known}; got {args.agent!r}")
     base = config.server.process.public_url or "wss://YOUR-AGENTD-HOST"
     query = f"?playback_rate={args.playback_rate}" if args.playback_rate != args.sample_rate else ""
+    callers = [entry for entry in config.server.access.listen if not entry.agents or args.agent in entry.agents]
+    auth = {"wsAuth": {"username": callers[0].username, "password": "YOUR-PASSWORD"}} if callers else {}
     print(
         json.dumps(
             {
                 "verb": "listen",
                 "url": f"{base.rstrip('/')}/listen/{args.agent}{query}",
+                **auth,
                 "sampleRate": args.sample_rate,
                 "mixType": "mono",
                 "passDtmf": True,
@@ -179,7 +199,7 @@ def _check(args: argparse.Namespace) -> int:
     from providers.registry import Shared
 
     config = load(args.config)
-    _say_what_is_not_built(config)
+    _host(config, args.config)
     if lacking := list(missing(config, Shared())):
         print("\n".join(f"agentd: {what}" for what in lacking), file=sys.stderr)
         return BAD_CONFIG
@@ -202,12 +222,6 @@ async def _probe(config: Config) -> int:
     finally:
         await shared.aclose()
     return 0 if is_well else 1
-
-
-def _say_what_is_not_built(config: Config) -> None:
-    for name, agent in sorted(config.agents.items()):
-        if missing := ", ".join(not_built(agent)):
-            print(f"agentd: agent {name}: not built yet, ignored: {missing}", file=sys.stderr)
 
 
 def _run(main: Coroutine[Any, Any, T]) -> T:

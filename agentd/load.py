@@ -1,35 +1,24 @@
-"""From files to a configuration that this installation can run; and what of it is not built yet."""
+"""From files to a configuration that this installation can run; and what of it this one lacks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from agentd.call.isolation import isolate_with
-from agentd.prebuilt import PREBUILT
+from agentd.call.setup import tavily_key
+from agentd.prebuilt import NAMES, web_search
 from config import files
 from config.files import Config
-from config.verb import Agent
 from providers import registry
 from providers.base import ProviderError
 from providers.registry import Shared
 
 RATES = (8000, 16000)  # Hz, those of callers inside: what an engine needs at them is loaded before the first call
 
-# Keys of the verb that are read and checked, and do nothing yet: how to tell that an agent asks for one.
-NOT_BUILT: dict[str, Callable[[Agent], object]] = {
-    "toolHook": lambda a: a.tool_hook,
-    "llmOptions.tools": lambda a: a.llm.llm_options.tools,
-    "eventHook": lambda a: a.event_hook,
-    "actionHook": lambda a: a.action_hook,
-    "mcpServers": lambda a: a.mcp_servers,
-    "handoff": lambda a: a.handoff,
-    "toolFiller": lambda a: a.tool_filler,
-}
-
 
 def load(path: Path | None = None) -> Config:
     """Raises :class:`config.problems.ConfigError` with every problem of every file."""
     known = {role: registry.known(role) for role in ("stt", "llm", "tts")}
-    return files.load(path, {**known, "tools": sorted(PREBUILT)})
+    return files.load(path, {**known, "tools": sorted(NAMES)})
 
 
 def missing(config: Config, shared: Shared) -> Iterator[str]:
@@ -41,8 +30,12 @@ def missing(config: Config, shared: Shared) -> Iterator[str]:
                     isolate_with(config.server, shared)(agent.noise_isolation, rate).close()
             except ProviderError as exc:
                 yield f"agent {name}: noiseIsolation: {exc}"
-
-
-def not_built(agent: Agent) -> Iterator[str]:
-    """What this agent asks for and will not get from this version."""
-    return (name for name, asks in NOT_BUILT.items() if asks(agent))
+        if "web_search" in agent.tools and not tavily_key(config.server):
+            wanted = f"expected credentials.tavily.apiKey (often ${{{web_search.VARIABLE}}}), got none"
+            yield f"agent {name}: tools: web_search is not offered: {wanted}"
+        if agent.handoff is not None and config.server.jambonz is None:
+            wanted = "expected jambonz: {url, api_key} in agentd.yaml, got none"
+            yield f"agent {name}: handoff: {agent.handoff.tool_name} is not offered: {wanted}"
+        answers = agent.tool_hook or agent.mcp_servers or agent.app  # which may name a hook for each call
+        if agent.llm.llm_options.tools and not answers:
+            yield f"agent {name}: llmOptions.tools are not offered: expected a toolHook to answer them, got none"

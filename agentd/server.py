@@ -4,18 +4,22 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from agentd import __version__
+from agentd import __version__, access
 from agentd.call import vendors
+from agentd.jambonz import openapi, rest
+from agentd.jambonz.beginning import import_mcp
 from agentd.jambonz.listen import Node, Session
 from providers.base import ProviderError
 from providers.registry import UnknownVendor
@@ -26,7 +30,13 @@ MESSAGE_LIMIT = 1 << 20  # bytes of one websocket message
 UNSENT = 30.0  # seconds that what we sent may wait for a peer that takes nothing (Linux)
 WARM_RATE = 16000  # Hz; what vendors share serves calls of every rate
 GARBAGE = (10_000, 20, 50)  # of the collector: by default it looks every 700 objects, a few times a turn
+PROXIES = "127.0.0.1,::1"  # whose X-Forwarded-For is believed: what is on this machine
 PING = 20.0  # seconds; jambonz never pings (faults-and-security.md 1.2)
+
+
+def _is_no_refusal(record: logging.LogRecord) -> bool:
+    """An upgrade that is answered with an HTTP status: uvicorn takes it for one that was never answered."""
+    return record.msg != "ASGI callable returned without completing handshake."
 
 
 def build_app(node: Node) -> Starlette:
@@ -61,7 +71,11 @@ def build_app(node: Node) -> Starlette:
             WebSocketRoute("/listen/{agent}", listen),
             Route("/livez", livez),
             Route("/healthz", healthz),
+            *rest.routes(node),
+            *openapi.routes(),
         ],
+        middleware=[Middleware(access.Guard, node.config.server.access)],
+        exception_handlers=rest.HANDLERS,
         lifespan=lifespan,
     )
 
@@ -74,6 +88,8 @@ async def get_ready(node: Node) -> None:
         agents = node.config.agents.values()
         if strange := [agent for agent in agents if not vendors.is_loaded(agent)]:
             await asyncio.to_thread(vendors.load, strange)
+        if any(agent.mcp_servers for agent in agents):
+            await import_mcp()
         await warm(node)
         gc.collect()
         gc.freeze()  # what lives now lives for good: full collections of it would stall every call
@@ -113,9 +129,11 @@ class Server(uvicorn.Server):
                 lifespan="on",
                 log_config=None,
                 access_log=False,
+                forwarded_allow_ips=os.environ.get("FORWARDED_ALLOW_IPS", PROXIES),
                 timeout_graceful_shutdown=10,
             )
         )
+        logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
         self._node = node
         self._is_up = asyncio.Event()
 
@@ -127,7 +145,8 @@ class Server(uvicorn.Server):
             if hasattr(socket, "TCP_USER_TIMEOUT") and listening.family in (socket.AF_INET, socket.AF_INET6):
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNSENT * 1000))
         if self.started:
-            log.info("listening", extra={"host": self.config.host, "port": self.port})
+            who = access.in_words(self._node.config.server.access)
+            log.info("listening", extra={"host": self.config.host, "who": who, "port": self.port})
             self._is_up.set()
 
     async def up(self) -> None:

@@ -355,10 +355,11 @@ class FakeJambonz(Call):
         subprotocols: Sequence[str] = (SUBPROTOCOL,),
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
         **options: Any,
     ) -> None:
         query = ({} if playback_rate is None else {"playback_rate": str(playback_rate)}) | dict(query or {})
-        line = AsgiLine(app, f"/listen/{agent}", urlencode(query), subprotocols, headers or {})
+        line = AsgiLine(app, f"/listen/{agent}", urlencode(query), subprotocols, headers or {}, address)
         super().__init__(line, playback_rate=playback_rate, **options)
 
 
@@ -377,7 +378,13 @@ class AsgiLine:
     """The websocket server's part of ASGI 3, as uvicorn plays it."""
 
     def __init__(
-        self, app: AsgiApp, path: str, query: str, subprotocols: Sequence[str], headers: Mapping[str, str]
+        self,
+        app: AsgiApp,
+        path: str,
+        query: str,
+        subprotocols: Sequence[str],
+        headers: Mapping[str, str],
+        address: str,
     ) -> None:
         self._app = app
         self._scope: dict[str, Any] = {
@@ -386,7 +393,7 @@ class AsgiLine:
             "http_version": "1.1",
             "scheme": "ws",
             "server": ("agentd.test", 80),
-            "client": ("203.0.113.7", 40000),
+            "client": (address, 40000),
             "root_path": "",
             "path": path,
             "raw_path": quote(path).encode(),

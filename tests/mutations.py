@@ -16,7 +16,7 @@ PACKAGES = ("agentd", "providers", "turn", "config", "tests", "benchmarks")
 TESTS = (
     "tests/test_turn_*.py tests/test_playout.py tests/test_speech.py tests/test_sentences.py tests/test_sender.py "
     "tests/test_history.py tests/test_audio_feed.py tests/test_reply.py tests/test_call_*.py tests/test_simulation.py "
-    "tests/test_models.py tests/test_voices.py tests/test_fallbacks.py"
+    "tests/test_models.py tests/test_voices.py tests/test_fallbacks.py tests/test_keypad.py"
 ).split()
 
 
@@ -262,8 +262,8 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "sticky is ignored",
         "turn/machine.py",
-        "            if self.settings.sticky and turn.is_cut:",
-        "            if False:",
+        "self.requests.is_urgent or (self.settings.sticky and turn.is_cut)",
+        "self.requests.is_urgent",
     ),
     Bug(
         "nobody is hung up on after a goodbye",
@@ -336,6 +336,96 @@ BUGS: tuple[Bug, ...] = (
         "agentd/call/vendors.py",
         "    if mine or label or names_host(given):",
         "    if mine or label:",
+    ),
+    Bug(
+        "keys: the agent speaks on over them",
+        "turn/machine.py",
+        "        actions = self._preflight.miss() + self._take_floor(now)",
+        "        actions = self._preflight.miss()",
+    ),
+    Bug(
+        "keys: they cut what nobody may interrupt",
+        "turn/machine.py",
+        "or (turn is not None and not self._barge_in.may_interrupt(turn)):",
+        "or False:",
+    ),
+    Bug(
+        "keys: the turn is taken while they are pressed",
+        "turn/machine.py",
+        "            if keys_at is not None:\n",
+        "            if False:\n",
+    ),
+    Bug(
+        "keys: they stand before the words that were spoken before them",
+        "turn/endpoint.py",
+        "        if is_owed:",
+        "        if False:",
+    ),
+    Bug(
+        "keys: a lone terminator says nothing",
+        "turn/keypad.py",
+        "            self.keys = self.keys or key  # alone it says itself",
+        "            pass",
+    ),
+    Bug(
+        "keys: the pause is counted from the first one",
+        "turn/keypad.py",
+        "        self.at = now + self._pause",
+        "        self.at = self.at or now + self._pause",
+    ),
+    Bug(
+        "updates: an urgent request waits for the end of the reply",
+        "turn/machine.py",
+        "        return self._answer_urgently(self.turn, now)\n",
+        "        return []\n",
+    ),
+    Bug(
+        "updates: an urgent request waits in line",
+        "turn/requests.py",
+        "(self._urgent if request.interrupt else self._others).append(request)",
+        "self._others.append(request)",
+    ),
+    Bug(
+        "updates: nobody remembers what an urgent reply covers",
+        "turn/machine.py",
+        "            actions.append(self._remark(now))\n        return actions + self._rest(now)",
+        "            self._take(now)\n        return actions + self._rest(now)",
+    ),
+    Bug(
+        "updates: the no-response timer goes before what was asked for",
+        "turn/machine.py",
+        "        request = self.requests.take()",
+        "        request = None",
+    ),
+    Bug(
+        "updates: a late final replaces what was asked for",
+        "turn/machine.py",
+        "not turn.is_heard and turn.cause is Cause.CALLER",
+        "not turn.is_heard",
+    ),
+    Bug(
+        "updates: a reply that the caller joins forgets its instructions",
+        "turn/states.py",
+        "preflight=fate, request=self.request",
+        "preflight=fate, request=0",
+    ),
+    Bug(
+        "updates: one-shot instructions hold for ever",
+        "agentd/call/replies.py",
+        "        if not action.request:",
+        "        if not action.request and not self._request.instructions:",
+    ),
+    Bug(
+        "updates: what was thought ahead with the old prompt is said",
+        "turn/machine.py",
+        "                return self._preflight.miss()  # it was told what holds no longer",
+        "                return []",
+    ),
+    Bug(
+        "updates: context parts what was said last",
+        "agentd/call/history.py",
+        "        self.messages += messages\n",
+        "        self.messages[-1:-1] = messages\n",
     ),
 )
 

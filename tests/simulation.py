@@ -6,13 +6,17 @@ media side, virtual time. The same seed gives the same event log, bit for bit.
 
 import json
 import random
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from agentd.call.summary import CUE
+from agentd.call.updates import UpdateRefused
+from providers.base import Prompt
 from tests.jambonz import FakeJambonz, quiet, voice
 from tests.virtual_time import run
 from tests.whole_call import House, agent, runs
@@ -56,7 +60,7 @@ async def _simulate(seed: int) -> Result:
     }
     async with FakeJambonz(house.app, **options) as call:
         for _ in range(rng.randint(1, 6)):
-            await _deed(call, rng)
+            await _deed(house, call, rng)
             if call.closed is not None:
                 break
         if rng.random() < 0.7 and call.closed is None:
@@ -76,6 +80,7 @@ async def _simulate(seed: int) -> Result:
             call.drop()
     result.log = house.logs[-1].entries
     result.problems += _problems(result.log)
+    result.problems += _unpaired(house.prompts)
     beginnings = sum(run.first == 0 for run in runs(call.media.recording))
     if beginnings > sum(entry["type"] == "turn_end" for entry in result.log):
         result.problems.append("what is played is only ever of the answer to a turn")
@@ -130,6 +135,7 @@ def _agent(rng: random.Random) -> Any:
         noResponseMaxPrompts=rng.choice([0, 1]),
         tools=["datetime", "calculator"],
         hangup=True,
+        dtmf={"enable": rng.random() < 0.9, "maxDigits": rng.choice([0, 0, 1, 4]), "pause": rng.choice([0, 1, 2])},
     )
 
 
@@ -160,10 +166,10 @@ def _is_at_rest(house: House, now: float) -> bool:
     return state in ("listening", "ended") or (is_asking and (not said or said[-1]["at"] < now - ANSWERED_WITHIN))
 
 
-async def _deed(call: Any, rng: random.Random) -> None:
-    """Something that a caller, or the line, does."""
+async def _deed(house: House, call: Any, rng: random.Random) -> None:
+    """Something that a caller, the line, or the application does."""
     spoken, rate = rng.choice([0.1, 0.3, 0.6, 1.2]), call.sample_rate
-    match rng.randrange(8):
+    match rng.randrange(10):
         case 0 | 1 | 2:
             call.say(voice(spoken, rate))
             await call.play(spoken + rng.uniform(0, 4))
@@ -175,13 +181,42 @@ async def _deed(call: Any, rng: random.Random) -> None:
             call.say(voice(spoken, rate))
             await call.play(rng.uniform(0, 0.7))
         case 5:
-            call.dtmf("5")
+            for _ in range(rng.randint(1, 5)):
+                call.dtmf(rng.choice("1234567890*##"))
+                await call.play(rng.choice([0.0, 0.1, 0.4, 2.5]))
         case 6:
             call.pause()
             await call.play(rng.uniform(0, 5))
             call.resume()
+        case 7 | 8:
+            await call.play(rng.uniform(0, 2))
+            for _ in range(rng.randint(1, 4)):
+                _update(house, rng)
+                await call.play(rng.choice([0.0, rng.uniform(0, 3)]))
         case _:
             await call.play(rng.uniform(0, 6))
+
+
+def _update(house: House, rng: random.Random) -> None:
+    """The application changes something, if the call lets it."""
+    look = {"id": "x", "function": {"name": "look", "arguments": "{}"}}
+    answered = [{"role": "assistant", "tool_calls": [look]}, {"role": "tool", "tool_call_id": "x", "content": "red"}]
+    reply = {
+        "type": "generate_reply",
+        **({"user_input": rng.choice(["Shipped!", "Say hello."])} if rng.random() < 0.7 else {}),
+        **({"instructions": "Be brief."} if rng.random() < 0.5 else {}),
+        "interrupt": rng.random() < 0.5,
+    }
+    updates: list[dict[str, Any]] = [
+        {"type": "update_instructions", "instructions": rng.choice(["", "You are a clerk."])},
+        {"type": "inject_context", "messages": rng.choice([answered, [{"role": "user", "content": "Gold tier."}]])},
+        {"type": "update_tools", "tools": [{"name": "look"}] * rng.randint(0, 1)},
+        *[reply] * 3,
+    ]
+    update = rng.choice(updates)
+    for live in house.node.calls:
+        with suppress(UpdateRefused):  # it is over, or says goodbye
+            live.call.update(update)
 
 
 def _problems(log: list[dict[str, Any]]) -> list[str]:
@@ -195,6 +230,10 @@ def _problems(log: list[dict[str, Any]]) -> list[str]:
     turns = [entry["turn"] for entry in log if entry["type"] == "turn_end"]
     if turns != sorted(set(turns)):
         found.append("every turn ends once, in order")
+    if not _pressed(log):
+        found.append("a key is told once, in order")
+    if not _requested(log):
+        found.append("nobody asked for a reply that the application is said to have asked for")
     failed = {entry["turn"] for entry in log if entry["type"] == "turn_failed"}
     generated = " ".join(entry["response"] for entry in log if entry["type"] == "agent_response")
     sayable = _words(_cleaned(generated)) + _words(generated)
@@ -208,6 +247,33 @@ def _problems(log: list[dict[str, Any]]) -> list[str]:
             if is_whole and _words(entry["response"]) not in sayable:
                 found.append(f"what was heard in turn {entry['turn']} was never generated")
     return found
+
+
+def _pressed(log: list[dict[str, Any]]) -> bool:
+    """Is every key that is told one that was pressed, in this order?"""
+    pressed = iter([str(entry["digit"]) for entry in log if entry["type"] == "dtmf"])
+    said = [entry["transcript"] for entry in log if entry["type"] in ("turn_end", "remark")]
+    told = [key for text in said for keys in re.findall(r"The caller pressed (\S+)\.", text) for key in keys]
+    return all(key in pressed for key in told)
+
+
+def _requested(log: list[dict[str, Any]]) -> bool:
+    """Has the application asked for every reply that is said to be its?"""
+    asked = [entry for entry in log if entry["type"] == "update" and "request" in entry]
+    return len([entry for entry in log if entry["type"] == "turn_end" and entry["cause"] == "request"]) <= len(asked)
+
+
+def _unpaired(prompts: Iterable[Prompt]) -> list[str]:
+    """A vendor refuses a tool call without its result right behind it."""
+    for prompt in prompts:
+        owed: list[str] = []
+        for message in prompt.messages:
+            if message.tool_call_id in owed:
+                owed.remove(message.tool_call_id)
+            elif owed or message.role == "tool":
+                return ["a tool call is parted from its result"]
+            owed += [call.id for call in message.tool_calls]
+    return []
 
 
 def _cleaned(text: str) -> str:

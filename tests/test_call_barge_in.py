@@ -277,7 +277,8 @@ def test_who_hangs_up_leaves_nothing_behind(state: str, how: str, monkeypatch: p
         await asyncio.Event().wait()
 
     monkeypatch.setitem(PREBUILT, "calculator", replace(PREBUILT["calculator"], execute=never))
-    replies: list[Any] = [{"tools": [{"name": "calculator"}]}] if state == "tool running" else [TEXT]
+    call_it = {"tools": [{"name": "calculator", "arguments": {"expression": "1+1"}}]}
+    replies: list[Any] = [call_it] if state == "tool running" else [TEXT]
     house = House(agent(["hello", "stop"], replies, greeting=state == "greeting", tools=["calculator"]))
 
     async def main() -> None:

@@ -2,16 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from agentd.prebuilt import PREBUILT
+from agentd.prebuilt import PREBUILT, Prebuilt
 from providers import scripted
 from providers.audio_feed import AudioFeed, Mark
-from providers.base import Final, Message, ProviderError, SttEvent
+from providers.base import Final, Message, ProviderError, SttEvent, Tool
 from tests import virtual_time
 from tests.jambonz import voice
 from tests.whole_call import House, agent, runs, say, spoken
@@ -255,10 +254,10 @@ Execute = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
 @pytest.fixture
 def calculator(monkeypatch: pytest.MonkeyPatch) -> Callable[[Execute], None]:
-    """Put something else behind the tool `calculator`."""
+    """Put something else behind the tool `calculator`, which then takes any arguments."""
 
     def install(execute: Execute) -> None:
-        monkeypatch.setitem(PREBUILT, "calculator", replace(PREBUILT["calculator"], execute=execute))
+        monkeypatch.setitem(PREBUILT, "calculator", Prebuilt(Tool("calculator", "", {}), execute))
 
     return install
 

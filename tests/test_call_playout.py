@@ -97,8 +97,8 @@ def test_a_burst_of_sixty_seconds_waits_at_the_voice() -> None:
     async def main() -> None:
         async with house.call() as call:
             await house.speaking(call, 1.0)
-            (session,) = house.node.calls
-            sender = session._call.sender  # type: ignore[attr-defined]
+            (live,) = house.node.calls
+            sender = live.call.sender  # type: ignore[attr-defined]
             assert len(sender._queue) <= 2 * 8000 * 20.2
             await call.until(lambda: house.entries("turn_end"), within=70)
         assert [(run.first, run.length) for run in runs(call.media.recording)] == [(0, 60 * 8000)]

@@ -12,19 +12,13 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
-from agentd.cli import main
+from tests.command import code_of
 
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def code_of(*argv: str) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(list(argv))
-    return int(stop.value.code or 0)
 
 
 def test_verb_prints_a_listen_verb_with_both_rates(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,13 +81,37 @@ def test_check_names_every_mistake_by_file_and_line_and_exits_with_2(
     )
 
 
-def test_what_is_not_built_yet_is_said(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            "handoff: {mode: blind, target: [{type: phone, number: '+15085551234'}]}",
+            "handoff: transfer_to_human is not offered: expected jambonz: {url, api_key} in agentd.yaml, got none",
+        ),
+        (
+            "llm: {vendor: demo, llmOptions: {tools: [{name: look_up}]}}",
+            "llmOptions.tools are not offered: expected a toolHook to answer them, got none",
+        ),
+        (
+            "tools: [web_search]",
+            "tools: web_search is not offered: expected credentials.tavily.apiKey (often ${TAVILY_API_KEY}), got none",
+        ),
+    ],
+)
+def test_tools_that_nobody_could_run_are_said(
+    empty_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: str,
+    said: str,
+) -> None:
+    monkeypatch.delenv("TAVILY_API_KEY", raising=False)
     (empty_folder / "agents").mkdir()
-    (empty_folder / "agents" / "desk.yaml").write_text(
-        "stt: {vendor: local}\nllm: {vendor: demo}\ntts: {vendor: local}\nmcpServers: [{url: https://mcp.test/sse}]\n"
-    )
-    assert code_of("check") == 0
-    assert capsys.readouterr().err == "agentd: agent desk: not built yet, ignored: mcpServers\n"
+    vendors = {"stt": "{vendor: local}", "llm": "{vendor: demo}", "tts": "{vendor: local}"}
+    lines = [f"{role}: {vendor}" for role, vendor in vendors.items() if not more.startswith(role)]
+    (empty_folder / "agents" / "desk.yaml").write_text("\n".join([*lines, more, ""]))
+    assert code_of("check") == 2
+    assert capsys.readouterr().err == f"agentd: agent desk: {said}\n"
 
 
 def test_a_model_for_the_demo_is_a_url_and_a_name(capsys: pytest.CaptureFixture[str]) -> None:

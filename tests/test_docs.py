@@ -29,10 +29,14 @@ def test_every_agent_and_server_file_shown_is_sound(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     (tmp_path / "agents").mkdir()
+    server: list[str] = []  # all that the page says of it
     for number, block in enumerate(map(configuration, blocks(page, "yaml"))):
-        is_server = block.startswith("# agentd.yaml")
-        name = "agentd.yaml" if is_server else f"agents/agent-{number}.yaml"
-        (tmp_path / name).write_text(block)
+        if block.startswith("# agentd.yaml"):
+            server.append(block)
+        else:
+            (tmp_path / f"agents/agent-{number}.yaml").write_text(block)
+    if server:
+        (tmp_path / "agentd.yaml").write_text("\n".join(server))
     monkeypatch.chdir(tmp_path)
     try:
         load(None)

@@ -16,10 +16,13 @@ from turn.events import (
     EndOfTurn,
     Event,
     HangupRequested,
+    KeyPressed,
+    PromptChanged,
     ReplyBegan,
     ReplyEvent,
     ReplyFailed,
     ReplyGenerated,
+    ReplyRequested,
     TranscriptChanged,
     TranscriptFinished,
     TurnResumed,
@@ -42,6 +45,7 @@ class Conversation(RuleBasedStateMachine):
 
     witness: Witness
     now = 100.0
+    asked = 0
 
     @initialize(seed=st.integers(0, 200), greeted=st.booleans())
     def begin(self, seed: int, greeted: bool) -> None:
@@ -85,7 +89,16 @@ class Conversation(RuleBasedStateMachine):
         else:
             self._happens(kind(reply))  # type: ignore[call-arg]
 
-    @rule(event=st.sampled_from([CallEnded(), HangupRequested("bye"), CallStarted()]))
+    @rule(key=st.sampled_from("12#"))
+    def key(self, key: str) -> None:
+        self._happens(KeyPressed(key))
+
+    @rule(text=st.sampled_from(["", "q"]), interrupt=st.booleans())
+    def request(self, text: str, interrupt: bool) -> None:
+        self.asked += 1
+        self._happens(ReplyRequested(self.asked, text, interrupt))
+
+    @rule(event=st.sampled_from([PromptChanged(), CallEnded(), HangupRequested("bye"), CallStarted()]))
     def call(self, event: Event) -> None:
         self._happens(event)
 

@@ -19,6 +19,13 @@ against what it saw before, and knows these invariants, one method each:
 - ``no_word_lost``               each word of a final is in a turn, in a remark, or still waits for its turn (documented
                                  exceptions: a final that changes words that were answered already; what is said over a
                                  goodbye; what has no turn yet when the call ends);
+- ``no_key_lost``                each key that is pressed is told once, in order, or still waits for its turn (same
+                                 exceptions; terminators are told when they stand alone);
+- ``keys_hold_the_floor``        while keys are collected the call does not just listen, and no new turn of the caller's
+                                 is taken;
+- ``requests_wait_for_the_floor`` each request gets one turn, the urgent ones first, the others in order; none waits
+                                 while nobody has the floor, an urgent one only while the caller has it, or behind the
+                                 answer to another;
 - ``every_state_has_a_deadline`` but the two in which only the caller is awaited;
 - ``a_timer_does_something``     a tick before its time changes nothing; a due one moves the timer or the state;
 - ``all_calls_come_to_rest``     behind the last event, following only the timers, the call listens or has ended within
@@ -28,7 +35,9 @@ against what it saw before, and knows these invariants, one method each:
 """
 
 import random
+import re
 import sys
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,13 +52,16 @@ from turn.events import (
     Event,
     HangupRequested,
     InterruptionPredicted,
+    KeyPressed,
     PauseJudged,
+    PromptChanged,
     ReplyBegan,
     ReplyEvent,
     ReplyFailed,
     ReplyGenerated,
     ReplyHeard,
     ReplyPlayed,
+    ReplyRequested,
     SpeechConfirmed,
     SpeechStarted,
     SpeechStopped,
@@ -62,9 +74,11 @@ from turn.events import (
 )
 from turn.finals import same_words, words
 from turn.machine import Settings, State, TurnMachine
+from turn.requests import LIMIT
 
 REST = 60.0  # seconds of silence in which every call comes to rest
 TICKS = 50  # more of them in a row would be a busy loop
+KEYS = re.compile(r"The caller pressed ([0-9*#A-D]+)\.")
 FLOOR = (State.HEARING, State.ENDPOINTING, State.INTERRUPTED)  # the caller has it
 
 
@@ -98,6 +112,11 @@ class Witness:
         self.is_over = False
         self.audio = 0.0  # seconds of the current answer's
         self.words: dict[str, str] = {}  # where each word of the caller went
+        self.keys = ""  # that were pressed …
+        self.told_keys = ""  # … and those of them that are in a turn that is over, or in a remark
+        self.requests: list[ReplyRequested] = []  # that wait
+        self.request = 0  # of the open turn
+        self.is_urgent = False  # is that one?
         self._checks_words = checks_words
 
     def trace(self, last: int = 0) -> str:
@@ -117,6 +136,10 @@ class Witness:
                 self.audio += seconds
             case ReplyBegan(reply) if self.speculation is not None and reply == self.speculation.reply:
                 self.speculation.has_words = True
+            case ReplyRequested():
+                self._asked(event)
+            case KeyPressed(key):
+                self._pressed(key)
         is_excused = self.machine.state in (State.ENDING, State.ENDED)  # said over a goodbye
         actions = self.machine.handle(event, now)
         self.steps.append((now, event, actions, self.machine.state))
@@ -141,6 +164,10 @@ class Witness:
     def _stands(self) -> None:
         self.every_state_has_a_deadline()
         self.a_speculation_ends_once()
+        if self.machine.state not in (State.ENDING, State.ENDED):
+            self.no_key_lost()
+            self.keys_hold_the_floor()
+            self.requests_wait_for_the_floor()
 
     # Invariants ------------------------------------------------------------------------------------------
 
@@ -206,6 +233,33 @@ class Witness:
         for word in words(final):
             assert word in self.words or word in waiting, f"{word} is lost"
 
+    def no_key_lost(self) -> None:
+        machine = self.machine
+        waiting = f"{machine.turn.transcript if machine.turn else ''} {machine.endpoint.transcript}"
+        told = self.told_keys + self._keys_in(waiting) + machine.keypad.keys
+        assert told == self.keys, f"expected the keys {self.keys}, got {told}"
+
+    def keys_hold_the_floor(self, prompted: Generate | Release | None = None) -> None:
+        if self.machine.keypad.at is not None:
+            assert self.machine.state is not State.LISTENING
+            is_callers = isinstance(prompted, Release) or (prompted is not None and prompted.cause is Cause.CALLER)
+            assert not is_callers or self.turn is not None, f"keys are being pressed: {prompted}"
+
+    def requests_wait_for_the_floor(self, taken: Generate | None = None) -> None:
+        if taken is not None and taken.cause is Cause.REQUEST:
+            assert self.requests, f"nobody asked for it: {taken}"
+            request = self.requests.pop(0)
+            self.is_urgent = request.interrupt
+            assert (taken.request, taken.transcript) == (request.request, request.text), f"expected {request}: {taken}"
+        elif taken is not None:
+            same = self.request if self.turn is not None else 0
+            assert taken.request == same, f"expected it of request {same}: {taken}"
+        else:
+            assert len(self.requests) == len(self.machine.requests), self.requests
+            assert not self.requests or self.machine.state is not State.LISTENING, self.requests
+            waits = any(it.interrupt for it in self.requests)
+            assert self.machine.state in FLOOR or self.is_urgent or not waits, self.requests
+
     def every_state_has_a_deadline(self) -> None:
         machine = self.machine
         assert machine.timer_at() is not None or machine.state in (State.LISTENING, State.ENDED), machine.state
@@ -225,9 +279,10 @@ class Witness:
                 return
             now = max(now, due)
             assert now <= start + REST, f"still {self.machine.state.name} after {now - start:.1f} s"
-            for action in self.tick(now):
-                if isinstance(action, Generate):
-                    self.handle(ReplyFailed(action.reply), now)
+            actions = deque(self.tick(now))
+            while actions:
+                if isinstance(action := actions.popleft(), Generate):
+                    actions += self.handle(ReplyFailed(action.reply), now)
         raise AssertionError(f"{TICKS} ticks without rest")
 
     # What was seen ---------------------------------------------------------------------------------------
@@ -244,6 +299,9 @@ class Witness:
                 case Generate():
                     self.one_answer_at_a_time(action)
                     self.every_turn_ends_once(action)
+                    self.keys_hold_the_floor(action)
+                    self.requests_wait_for_the_floor(action)
+                    self.request = action.request
                     self.replies = action.reply
                     if self.turn is not None:
                         self.fate = "miss" if self.fate else None  # what was released was discarded like any answer
@@ -254,6 +312,8 @@ class Witness:
                     self.one_answer_at_a_time(action)
                     self.every_turn_ends_once(action)
                     self.a_speculation_ends_once(action)
+                    self.keys_hold_the_floor(action)
+                    self.request = 0
                     self.fate = "hit" if self.speculation and self.speculation.has_words else "pending"
                     self.speculation = None
                     self._answered(action.reply, action.turn, Cause.CALLER)
@@ -266,7 +326,7 @@ class Witness:
                     self.every_turn_ends_once(action)
                     self.its_fate_is_told(action)
                     self.reply = self.turn = None
-                    self.is_cut = False
+                    self.is_cut = self.is_urgent = False
                     self._place(f"turn {action.turn}", action.transcript)
                 case Hold() | Resume() | Cut():
                     self.a_gate_is_only_moved(action)
@@ -291,12 +351,30 @@ class Witness:
         self.tried = 0
 
     def _place(self, place: str, transcript: str) -> None:
+        self.told_keys += self._keys_in(transcript)
         if self._checks_words:
-            self.no_word_twice(place, transcript)
+            self.no_word_twice(place, KEYS.sub("", transcript))
+
+    def _asked(self, event: ReplyRequested) -> None:
+        if self.machine.state not in (State.ENDING, State.ENDED) and len(self.requests) < LIMIT:
+            urgent = [it for it in self.requests if it.interrupt]
+            others = [it for it in self.requests if not it.interrupt]
+            self.requests = [*urgent, event, *others] if event.interrupt else [*urgent, *others, event]
+
+    def _pressed(self, key: str) -> None:
+        is_taken = self.settings.keys and self.machine.state not in (State.ENDING, State.ENDED)
+        if is_taken and key != self.settings.key_terminator:
+            self.keys += key
+
+    def _keys_in(self, transcript: str) -> str:
+        """Those that a text tells, terminators aside."""
+        terminator = self.settings.key_terminator
+        return "".join(key for keys in KEYS.findall(transcript) for key in keys if key != terminator)
 
     def _snapshot(self) -> object:
         machine = self.machine
-        return (machine.state, machine.turn and machine.turn.number, machine.timer_at(), machine.endpoint.transcript)
+        turn, keys, requests = machine.turn and machine.turn.number, machine.keypad.keys, len(machine.requests)
+        return machine.state, turn, machine.timer_at(), machine.endpoint.transcript, keys, requests
 
 
 class Recogniser:
@@ -398,6 +476,10 @@ def settings_of(dice: random.Random) -> Settings:
         sticky=dice.random() < 0.3,
         no_response=dice.choice([0.0, 12.0]),
         no_response_max=dice.choice([None, 0, 1, 2]),
+        keys=dice.random() < 0.9,
+        key_terminator=dice.choice(["#", "#", ""]),
+        key_pause=dice.choice([2.0, 2.0, 0.0, 20.0]),
+        keys_most=dice.choice([0, 0, 1, 3]),
     )
 
 
@@ -412,6 +494,7 @@ class Walk:
         self._now = 100.0
         self._has_spoken = False  # since the last final
         self._last: tuple[int, type[ReplyEvent] | None] = (0, None)
+        self._requests = 0
 
     def run(self) -> int:
         """The number of events. Raises AssertionError where an invariant is broken."""
@@ -421,7 +504,7 @@ class Walk:
         for event in self._stream():
             count += 1
             witness.handle(event, self._now)
-            if dice.random() < 0.03 and not isinstance(event, TranscriptFinished | EndOfTurn):
+            if dice.random() < 0.03 and not isinstance(event, TranscriptFinished | EndOfTurn | ReplyRequested):
                 witness.handle(event, self._now)  # twice
             if witness.is_over and dice.random() < 0.3:
                 break
@@ -452,6 +535,10 @@ class Walk:
             what = dice.random()
             if what < 0.004:
                 yield dice.choice(OF_THE_CALL)
+            elif what < 0.03:
+                yield self._of_the_application()
+            elif what < 0.06:
+                yield KeyPressed(dice.choice("1234567890*#"))
             elif what < 0.3:
                 self._has_spoken = True
                 yield dice.choice(OF_THE_VOICE)
@@ -462,6 +549,14 @@ class Walk:
                 yield event
             else:
                 yield self._of_a_reply()
+
+    def _of_the_application(self) -> Event:
+        dice = self._dice
+        if dice.random() < 0.2:
+            return PromptChanged()
+        self._requests += 1
+        text = dice.choice(["", f"q{self._requests}", f"q{self._requests} please{self._requests}"])
+        return ReplyRequested(self._requests, text, interrupt=dice.random() < 0.4)
 
     def _of_a_reply(self) -> ReplyEvent:
         dice, witness = self._dice, self.witness

@@ -1,7 +1,7 @@
 """Whole calls for tests: the real server application, scripted vendors, and a detector that reads the test's audio."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from starlette.applications import Starlette
@@ -76,7 +76,7 @@ async def say(call: Call, seconds: float = 0.6) -> None:
 
 class House:
     """A server with one agent, ``demo``, and the event logs of its calls as they come. ``server`` are further keys
-    of ``agentd.yaml``.
+    of ``agentd.yaml``. Where its calls have connections that are kept, leave it as a context.
     """
 
     def __init__(self, agent: Agent, **server: Any) -> None:
@@ -86,21 +86,28 @@ class House:
         self.node = Node(Config(process, {"demo": agent}), detector_for=lambda rate: loud)
         self.node.observers.append(lambda name, log: self.logs.append(log))
         self.app: Starlette = build_app(self.node)
+        self._notebook = self.node.shared.get("scripted", Notebook)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.node.shared.aclose()
 
     @property
     def prompts(self) -> list[Prompt]:
         """What the scripted model was asked, in all calls."""
-        return list(self.node.shared.get("scripted", Notebook).prompts)
+        return list(self._notebook.prompts)
 
     @property
     def said(self) -> list[str]:
         """The pieces that the scripted voices were given, in all calls."""
-        return [piece for _, piece in self.node.shared.get("scripted", Notebook).said]
+        return [piece for _, piece in self._notebook.said]
 
     @property
     def voices(self) -> list[str | None]:
         """Who said them."""
-        return [voice for voice, _ in self.node.shared.get("scripted", Notebook).said]
+        return [voice for voice, _ in self._notebook.said]
 
     def entries(self, type_: str) -> list[dict[str, Any]]:
         """Of the latest call, so far."""

@@ -16,11 +16,16 @@ class Cause(Enum):
     GREETING = "greeting"
     CALLER = "caller"
     NO_RESPONSE = "no_response"
+    REQUEST = "request"
 
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Prompt the model for a reply and play it. ``transcript`` is what the caller said, empty unless CALLER.
+    """Prompt the model for a reply and play it. ``transcript`` is what the caller said, empty unless CALLER, or the
+    text of a REQUEST.
+
+    ``request`` is the number of the request that it answers (0: none), also where the caller's words have joined it:
+    then the transcript begins with the text of the request.
 
     A ``speculative`` one is prompted before the turn has ended. Until its :class:`Release` it has no effect that
     anyone could notice: no tool runs, no event is sent, nothing is heard, history is untouched.
@@ -31,6 +36,7 @@ class Generate:
     cause: Cause
     transcript: str = ""
     speculative: bool = False
+    request: int = 0
 
 
 @dataclass(frozen=True, slots=True)

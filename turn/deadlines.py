@@ -17,6 +17,10 @@ class Settings:
     sticky: bool = False
     no_response: float = 12.0
     no_response_max: int | None = None  # prompts in a row; None or 0: no limit
+    keys: bool = True  # what the caller presses is theirs to say: until …
+    key_terminator: str = "#"  # … this key,
+    key_pause: float = 2.0  # … a pause,
+    keys_most: int = 0  # … or so many of them (0: as many as come)
 
     silence: float = 0.5  # quiet after the last final word that ends a turn
     early_silence: float = 0.2  # quiet behind words that do not change any more, before they are worth a speculation

@@ -6,7 +6,8 @@ The rule of `turnDetection: stt` for a vendor that only emits transcripts (verb-
 - speech stopped and no final comes → after ``no_final`` seconds the last partial becomes the transcript;
 - words without any speech that our own detector heard (a quiet caller) → the same, counted from the last of them.
 
-Where a pause was judged (the acoustic mode), its waiting time takes the place of ``silence``.
+Where a pause was judged (the acoustic mode), its waiting time takes the place of ``silence``. Keys that were pressed
+are words, too, and say that the caller is done: only words that were spoken before them are waited for.
 """
 
 import math
@@ -29,6 +30,7 @@ class Endpoint:
     finished_at: float | None = None  # when the last final came
     changed_at: float = 0.0  # when the caller last gave a sign of life
     words: list[str] = field(default_factory=list)
+    pressed: list[str] = field(default_factory=list)  # keys behind words whose final is still to come
     judged: float | None = None  # what the acoustic mode makes of this pause, instead of ``silence``
     taken: Taken = field(init=False)  # what was dealt with before
     _is_detected: bool = False  # the words are of a voice that the detector heard
@@ -38,8 +40,10 @@ class Endpoint:
 
     @property
     def transcript(self) -> str:
-        """Finals, and what is still partial behind them."""
-        return " ".join([*self.words, self.partial] if self.partial else self.words)
+        """Finals, what is still partial behind them, and the keys behind that."""
+        if not self.pressed:
+            return " ".join([*self.words, self.partial] if self.partial else self.words)
+        return " ".join([*self.words, *([self.partial] if self.partial else []), *self.pressed])
 
     @property
     def is_voiced(self) -> bool:
@@ -62,6 +66,8 @@ class Endpoint:
         return self.is_final and not self.transcript
 
     def speech_started(self, now: float) -> None:
+        if self.pressed and not self.partial:
+            self._in_order()
         self.stopped_at = None
         self.judged = None
         self.changed_at = now
@@ -90,12 +96,36 @@ class Endpoint:
         if final is None:
             return None
         if final.text.strip():
-            self.words.append(final.text.strip())
+            if final.is_correction:  # it stood before its own keys, and all that has come since the turn was taken
+                self.words[:0] = [final.text.strip(), *self.taken.pressed]
+            else:
+                self.words.append(final.text.strip())
             self.confidence = confidence
             self._words_came(now)
+        if self.pressed:
+            self._in_order()
         self.partial = ""
         self.finished_at = self.changed_at = now
         return final
+
+    def keys_came(self, text: str, at: float) -> None:
+        """The last key was pressed at ``at``. Words that were on their way then were spoken before it."""
+        is_owed = (
+            self.partial or self.stopped_at is None or (not self.is_final and at < self.stopped_at + self.no_final)
+        )
+        if is_owed:
+            self.pressed.append(text)
+        else:
+            self._in_order()
+            self.words.append(text)
+            self.stopped_at = self.finished_at = at
+        self.changed_at = at
+        self.judged = 0.0
+
+    def settle(self, now: float) -> None:
+        """Whatever was spoken before has been dealt with: no final is owed."""
+        if self.stopped_at is not None:
+            self.finished_at = now
 
     def due(self) -> float | None:
         """When the turn ends if nothing else happens; ``None`` while the caller is speaking."""
@@ -127,7 +157,7 @@ class Endpoint:
 
     def take(self, now: float) -> None:
         """The words so far are dealt with: whatever comes of them later is late."""
-        self.taken.take(self.words, self.partial, now)
+        self.taken.take(self.words, self.partial, now, tuple(self.pressed))
         self.clear()
 
     def reopen(self, transcript: str, confidence: float | None) -> None:
@@ -139,10 +169,17 @@ class Endpoint:
     def clear(self) -> None:
         """Forget the words; the voice itself goes on as it is."""
         self.words = []
+        if self.pressed:
+            self.pressed = []
         self.partial = ""
         self.confidence = None
         self.finished_at = None
         self.judged = None
+
+    def _in_order(self) -> None:
+        """The words before the keys have come, or will not."""
+        self.words += self.pressed
+        self.pressed = []
 
     def _words_came(self, now: float) -> None:
         if self.stopped_at is None:

@@ -171,6 +171,32 @@ class InterruptionPredicted:
     """
 
 
+@dataclass(frozen=True, slots=True)
+class KeyPressed:
+    """The caller pressed a key of the telephone: one of 0-9, *, #, A-D."""
+
+    key: str
+
+
+# The application -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyRequested:
+    """The application wants a reply that the caller did not ask for: to ``text``, which may be empty. ``interrupt``:
+    now. ``request`` counts from 1.
+    """
+
+    request: int
+    text: str = ""
+    interrupt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PromptChanged:
+    """The model would be told something else now than a moment ago: other instructions, more context, other tools."""
+
+
 CallerEvent = (
     SpeechStarted
     | SpeechConfirmed
@@ -182,6 +208,7 @@ CallerEvent = (
     | EndOfTurn
     | PauseJudged
     | InterruptionPredicted
+    | KeyPressed
 )
 ReplyEvent = (
     ReplyBegan
@@ -194,4 +221,5 @@ ReplyEvent = (
     | ReplyPlayed
     | ReplyFailed
 )
-Event = CallStarted | CallEnded | HangupRequested | CallerEvent | ReplyEvent
+ApplicationEvent = ReplyRequested | PromptChanged
+Event = CallStarted | CallEnded | HangupRequested | CallerEvent | ApplicationEvent | ReplyEvent

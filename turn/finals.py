@@ -26,15 +26,16 @@ class Taken:
     window: float
     settled: str = ""  # the finals
     partial: str = ""  # what stood behind them; its final is owed
+    pressed: tuple[str, ...] = ()  # the keys behind that
     earlier: str = ""  # what that final will begin with: partials that turns before this one were taken with
     last: str = ""  # the last final, as it came, unless the caller gave a sign of life since
     spoke_since: bool = False  # the caller's voice was heard since: new words are to be expected
     _until: float = -math.inf  # (loop seconds)
     _last_until: float = -math.inf
 
-    def take(self, finals: list[str], partial: str, now: float) -> None:
+    def take(self, finals: list[str], partial: str, now: float, pressed: tuple[str, ...] = ()) -> None:
         self.earlier = f"{self.earlier} {self.partial}".strip()
-        self.settled, self.partial = " ".join(finals), partial
+        self.settled, self.partial, self.pressed = " ".join(finals), partial, pressed
         self.spoke_since = False
         self._until = now + self.window
 

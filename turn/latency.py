@@ -46,6 +46,8 @@ class TurnClock:
         """An event of the turn's reply."""
         match event:
             case ReplyBegan():
+                if self.began is None and self._tools_since is not None:
+                    self._tools += now - self._tools_since  # words that fill the wait for a tool end the caller's gap
                 self.mark("began", now)
             case ToolsCalled():
                 self.tools_called(now)

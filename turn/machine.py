@@ -5,8 +5,9 @@
     loop.call_at(machine.timer_at(), ...)                 # then machine.tick(now)
 
 The states and the ways between them are drawn in :mod:`turn.states`; the machine composes the rules of the files
-beside it: which words are new and when a turn ends (endpoint), who may interrupt (bargein), what is speculated
-(preflight), what is overdue (deadlines), what ends a call that nobody ends (patience).
+beside it: which words are new and when a turn ends (endpoint), which keys belong together (keypad), who may interrupt
+(bargein), what is speculated (preflight), what the application asked for (requests), what is overdue (deadlines), what
+ends a call that nobody ends (patience).
 """
 
 from turn.actions import Action, Cause, Discard, EndCall, Generate, Hold, KeepRemark, Release, Resume
@@ -14,6 +15,7 @@ from turn.bargein import BargeIn, interrupt
 from turn.deadlines import Deadlines, Settings
 from turn.endpoint import Endpoint
 from turn.events import (
+    ApplicationEvent,
     AudioArrived,
     CallEnded,
     CallerEvent,
@@ -23,12 +25,15 @@ from turn.events import (
     Event,
     HangupRequested,
     InterruptionPredicted,
+    KeyPressed,
     PauseJudged,
+    PromptChanged,
     ReplyEvent,
     ReplyFailed,
     ReplyGenerated,
     ReplyHeard,
     ReplyPlayed,
+    ReplyRequested,
     SpeechConfirmed,
     SpeechStarted,
     SpeechStopped,
@@ -38,9 +43,11 @@ from turn.events import (
     TranscriptFinished,
     TurnResumed,
 )
+from turn.keypad import Keypad
 from turn.latency import TurnClock
 from turn.patience import Patience
 from turn.preflight import Preflight
+from turn.requests import Requests
 from turn.states import State, Turn
 
 __all__ = ["Settings", "State", "Turn", "TurnMachine"]
@@ -54,6 +61,8 @@ class TurnMachine:
         self.state = State.LISTENING
         self.turn: Turn | None = None  # from its prompt until its EndTurn
         self.endpoint = Endpoint(settings.silence, settings.no_final, settings.late_final)
+        self.keypad = Keypad(settings)
+        self.requests = Requests()
         self._barge_in = BargeIn(settings)
         self._deadlines = Deadlines(settings)
         self._patience = Patience(settings.no_response_max)
@@ -66,17 +75,24 @@ class TurnMachine:
 
     def timer_at(self) -> float | None:
         """When :meth:`tick` is next due, or ``None``: then the caller, who can always speak or hang up, is awaited."""
+        keys_at = self.keypad.at
         if self.state is State.ENDPOINTING:
+            if keys_at is not None:
+                return keys_at  # the turn ends with the keys
             return min((at for at in (self.endpoint.due(), self._early_at()) if at is not None), default=None)
-        if self.state in (State.HEARING, State.INTERRUPTED):
-            return self.endpoint.changed_at + self.settings.stuck_voice
-        return self._deadlines.at
+        is_voice = self.state in (State.HEARING, State.INTERRUPTED)
+        at = self.endpoint.changed_at + self.settings.stuck_voice if is_voice else self._deadlines.at
+        if keys_at is None:
+            return at
+        return keys_at if at is None else min(at, keys_at)
 
     def tick(self, now: float) -> list[Action]:
         """The deadline of the state, if it has come."""
         due = self.timer_at()
         if due is None or now < due:
             return []
+        if due == self.keypad.at:
+            return self._keys_came(self.keypad.taken(), now)
         match self.state:
             case State.LISTENING:
                 return self._no_response(now)
@@ -112,11 +128,11 @@ class TurnMachine:
             case HangupRequested(reason):
                 return self._hang_up(reason, now)
             case _:
-                return [] if self.state is State.ENDING else self._caller(event, now)
+                return [] if self.state is State.ENDING else self._from_outside(event, now)
 
     # The caller ------------------------------------------------------------------------------------------
 
-    def _caller(self, event: CallerEvent, now: float) -> list[Action]:
+    def _from_outside(self, event: CallerEvent | ApplicationEvent, now: float) -> list[Action]:
         match event:
             case SpeechStarted():
                 return self._speech_started(now)
@@ -140,6 +156,12 @@ class TurnMachine:
                     return []  # the caller has gone on
                 self.endpoint.judged = silence
                 return self._speculate() if is_early and self.settings.early else []
+            case KeyPressed(key):
+                return self._key_pressed(key, now) if self.settings.keys else []
+            case ReplyRequested():
+                return self._requested(event, now)
+            case PromptChanged():
+                return self._preflight.miss()  # it was told what holds no longer
 
     def _speech_started(self, now: float) -> list[Action]:
         self.endpoint.speech_started(now)
@@ -165,13 +187,17 @@ class TurnMachine:
         return []
 
     def _interrupted(self, event: SpeechConfirmed | InterruptionPredicted, now: float) -> list[Action]:
-        turn, was_held = self.turn, self.state is State.HELD
+        turn = self.turn
         if turn is None or not self._barge_in.is_meant(event, self.state, turn):
             return []
+        if self.state is not State.HELD and isinstance(event, SpeechConfirmed):
+            self.endpoint.speech_started(now)  # the hold ran out because nothing came of it
+        return self._interrupt(turn, now)
+
+    def _interrupt(self, turn: Turn, now: float) -> list[Action]:
+        was_held = self.state is State.HELD
         if not was_held:
             self._deadlines.held(now)
-            if isinstance(event, SpeechConfirmed):
-                self.endpoint.speech_started(now)  # the hold ran out because nothing came of it
         self.state = State.INTERRUPTED if self.endpoint.is_voiced else State.ENDPOINTING
         return interrupt(turn, was_held=was_held)
 
@@ -196,13 +222,14 @@ class TurnMachine:
 
     def _finished(self, text: str, confidence: float | None, now: float) -> list[Action]:
         turn = self.turn
-        is_open = turn is not None and not turn.is_heard
+        is_open = turn is not None and not turn.is_heard and turn.cause is Cause.CALLER
         final = self.endpoint.finished(text, confidence, now, is_open=is_open)
         if final is None:
             return []
         if turn is not None and final.is_correction:
             turn.transcript = self.endpoint.taken.settled
-            return self._reprompt(turn, now)
+            # Or together with what the caller is about to add, by keys or before an urgent request.
+            return [] if self._is_awaited else self._reprompt(turn, now)
         if final.text.strip():
             match self.state, turn:
                 case State.LISTENING, _:
@@ -226,6 +253,38 @@ class TurnMachine:
         self.endpoint.take(now)
         self._patience.caller_spoke()
 
+    # The caller's keys -----------------------------------------------------------------------------------
+
+    def _key_pressed(self, key: str, now: float) -> list[Action]:
+        """People press keys over prompts: an agent that may be interrupted falls silent at the first one."""
+        actions = self._preflight.miss() + self._take_floor(now)
+        self.endpoint.changed_at = now
+        said = self.keypad.pressed(key, now)
+        return actions + self._keys_came(said, now) if said else actions
+
+    def _take_floor(self, now: float) -> list[Action]:
+        turn = self.turn
+        if self.state.is_callers or (turn is not None and not self._barge_in.may_interrupt(turn)):
+            return []
+        self.endpoint.settle(now)
+        if turn is not None:
+            return self._interrupt(turn, now)
+        self.state = State.ENDPOINTING
+        return []
+
+    def _keys_came(self, said: str, now: float) -> list[Action]:
+        """All of them: the caller is done, unless words that were spoken before them are still to come."""
+        endpoint = self.endpoint
+        endpoint.keys_came(said, self.keypad.pressed_at)
+        actions = self._take_floor(now)
+        if not self.state.is_callers:
+            return actions  # over a message that nobody may interrupt: the next turn when that was played
+        if endpoint.is_voiced and not endpoint.partial:
+            endpoint.speech_stopped(self.keypad.pressed_at)  # a voice without words so far: noise on the line
+            return actions + self._end_of_turn(now)
+        due = endpoint.due()
+        return actions + self._end_of_turn(now) if due is not None and due <= now else actions
+
     # The end of the caller's turn ------------------------------------------------------------------------
 
     def _vendor_ended(self, text: str, confidence: float | None, now: float) -> list[Action]:
@@ -235,8 +294,8 @@ class TurnMachine:
         endpoint, spoke_at = self.endpoint, self.endpoint.spoke_at(now)
         actions = self._finished(text, confidence, now)
         turn = self.turn
-        if not endpoint.transcript:
-            return actions
+        if not endpoint.transcript or self.keypad.at is not None:
+            return actions  # nothing to answer, or they are pressing keys: those end the turn
         if self.state is State.HELD and turn is not None:
             return actions if turn.is_heard else actions + self._reprompt(turn, now)
         if endpoint.is_voiced:
@@ -254,13 +313,12 @@ class TurnMachine:
             self._preflight.forget()
             if turn is None:
                 # Missed speech: the no-response timer covers it (the guide, "No Response Timeout").
-                self._listen(now)
-                return []
-            if self.settings.sticky and turn.is_cut:
-                ended = self._end_turn(turn, interrupted=True)
-                self._listen(now)
-                return ended
+                return self._rest(now)
+            if self.requests.is_urgent or (self.settings.sticky and turn.is_cut):
+                return self._end_turn(turn, interrupted=True) + self._rest(now)
             return self._resume(turn, now)
+        if self.requests.is_urgent:
+            return self._answer_urgently(turn, now)
         if turn is not None and not turn.is_heard:
             return self._reprompt(turn, now)
         ended = [] if turn is None else self._end_turn(turn, interrupted=True)
@@ -300,19 +358,48 @@ class TurnMachine:
             return self._end()
         return self._speak_first(Cause.NO_RESPONSE, now)
 
-    def _speak_first(self, cause: Cause, now: float) -> list[Action]:
+    def _speak_first(self, cause: Cause, now: float, text: str = "", request: int = 0) -> list[Action]:
         self._turns += 1
-        return [self._think(Turn(self._turns, self._next_reply(), cause, "", None, TurnClock(taken=now)), now)]
+        clock = TurnClock(taken=now)
+        return [self._think(Turn(self._turns, self._next_reply(), cause, text, None, clock, request=request), now)]
 
     def _think(self, turn: Turn, now: float) -> Generate:
         """Busy with this turn from now on; returns its prompt."""
         self.turn, self.state = turn, State.THINKING
         self._deadlines.thinking(now)
-        return Generate(turn.reply, turn.number, turn.cause, turn.transcript)
+        return Generate(turn.reply, turn.number, turn.cause, turn.transcript, request=turn.request)
 
     def _next_reply(self) -> int:
         self._replies += 1
         return self._replies
+
+    # What the application asks for -----------------------------------------------------------------------
+
+    def _requested(self, request: ReplyRequested, now: float) -> list[Action]:
+        self.requests.add(request)
+        if self.state is State.LISTENING:
+            return self._rest(now)
+        if not request.interrupt:
+            return []
+        if self.state.is_callers:
+            return self._preflight.miss()  # their words first, and then one reply to both
+        return self._answer_urgently(self.turn, now)
+
+    def _answer_urgently(self, turn: Turn | None, now: float) -> list[Action]:
+        """The turn in progress, if there is one, ends here; of its reply history keeps what was heard. What the caller
+        has said since is kept beside it: one reply covers both.
+        """
+        actions = [] if turn is None else self._end_turn(turn, interrupted=True)
+        self._played_at = now
+        if self.endpoint.transcript and (self.state.is_callers or self.endpoint.is_final):
+            self._preflight.forget()
+            actions.append(self._remark(now))
+        return actions + self._rest(now)
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Is the caller's turn to end with keys, or to make way for an urgent request?"""
+        return self.state.is_callers and (self.keypad.at is not None or self.requests.is_urgent)
 
     # Early generation ------------------------------------------------------------------------------------
 
@@ -322,7 +409,7 @@ class TurnMachine:
 
     def _may_speculate(self) -> bool:
         # Beside a reply that may yet be played only when that one was cut: one of them will be thrown away.
-        is_free = self.turn is None or self.turn.is_cut
+        is_free = (self.turn is None or self.turn.is_cut) and not self._is_awaited
         return is_free and self.state.is_callers and self._preflight.may_begin(self.endpoint.transcript)
 
     def _speculate(self) -> list[Action]:
@@ -393,16 +480,20 @@ class TurnMachine:
         if was_said_over_it and self._barge_in.may_interrupt(turn):
             # Said in passing, and its final never came.
             actions.append(self._remark(now))
-        if self.state is State.ENDPOINTING or self.endpoint.transcript:
+        if self.state is State.ENDPOINTING or self.endpoint.transcript or self.keypad.at is not None:
             self.state = State.ENDPOINTING
-        else:
-            self._listen(now, after_error=turn.error is not None)
-        return actions
+            return actions
+        return actions + self._rest(now, after_error=turn.error is not None)
 
-    def _listen(self, now: float, *, after_error: bool = False) -> None:
+    def _rest(self, now: float, *, after_error: bool = False) -> list[Action]:
+        """Nobody has the floor: what the application asked for is next, else the caller is awaited."""
+        request = self.requests.take()
+        if request is not None:
+            return self._speak_first(Cause.REQUEST, now, request.text, request.request)
         self.state = State.LISTENING
         # No no-response timer after an error: it would prompt the same failing LLM again (the guide, "Error Recovery").
         self._deadlines.listening(now, prompts=not after_error)
+        return []
 
     def _end_turn(self, turn: Turn, *, interrupted: bool) -> list[Action]:
         self.turn = None
@@ -422,6 +513,8 @@ class TurnMachine:
         is_held = not self.state.is_agents
         if is_held:
             self._deadlines.resumed(now)
+        self.keypad.clear()
+        self.requests.clear()
         self.state = State.ENDING
         self._deadlines.goodbye(now)
         return [Resume(self.turn.reply)] if is_held else []
@@ -432,5 +525,7 @@ class TurnMachine:
     def _close(self) -> list[Action]:
         self.state = State.ENDED
         self._deadlines.at = None
+        self.keypad.clear()
+        self.requests.clear()
         missed = self._preflight.miss()
         return missed if self.turn is None else missed + self._end_turn(self.turn, interrupted=True)

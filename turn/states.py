@@ -19,6 +19,14 @@ The call is in one of these states; in brackets what ends a state when nothing h
                                       v
                                  INTERRUPTED ── SpeechStopped ──> ENDPOINTING ── no words ──> SPEAKING
     ENDING: the agent said goodbye (it ends anyway). ENDED: nothing happens any more.
+
+A key of the telephone is speech that is confirmed at once: KeyPressed leads from LISTENING, THINKING, SPEAKING and
+HELD to ENDPOINTING (INTERRUPTED while there is a voice, too). There the keys are collected (the pause after the last
+one, while a voice or a message goes on as well); with the last one the turn is taken.
+
+A reply that the application asks for begins where nobody has the floor: on the way to LISTENING, or there. One that
+interrupts ends the turn of THINKING, SPEAKING and HELD; in HEARING, ENDPOINTING and INTERRUPTED it waits until the
+turn would be taken, and is prompted instead.
 """
 
 import enum
@@ -54,7 +62,7 @@ class State(enum.Enum):
 
 @dataclass(slots=True)
 class Turn:
-    """One caller utterance (or a greeting, or a no-response prompt) and the reply to it."""
+    """One caller utterance (or a greeting, a no-response prompt, an application's request) and the reply to it."""
 
     number: int
     reply: int
@@ -66,6 +74,7 @@ class Turn:
     is_cut: bool = False  # silenced by a confirmed barge-in whose words are still to come
     error: str | None = None
     preflight: Preflighted | None = None
+    request: int = 0  # of the application's that it answers; 0: none
 
     @property
     def is_heard(self) -> bool:
@@ -75,7 +84,9 @@ class Turn:
     def joined(self, reply: int, transcript: str, confidence: float | None, clock: TurnClock) -> "Turn":
         """The same turn with more words and a new reply; the one before was discarded, released or not."""
         fate: Preflighted | None = "miss" if self.preflight else None
-        return Turn(self.number, reply, Cause.CALLER, transcript, confidence, clock, preflight=fate)
+        return Turn(
+            self.number, reply, Cause.CALLER, transcript, confidence, clock, preflight=fate, request=self.request
+        )
 
     def ended(self, *, interrupted: bool) -> EndTurn:
         return EndTurn(

@@ -8,15 +8,18 @@ from dataclasses import fields
 from typing import Any
 
 from agentd import errors
-from agentd.call import setup
+from agentd.call import handoff, setup
+from agentd.call.filler import Filler
 from agentd.call.hearing import EarFor, Hearing
 from agentd.call.isolation import Isolate, NoiseSwitch
 from agentd.call.models import Models
 from agentd.call.outcome import Outcome, decided
+from agentd.call.outside import NOTHING, Outside
 from agentd.call.replies import Replies
 from agentd.call.sender import MediaPort, Sender
 from agentd.call.summary import Summaries
 from agentd.call.tools import Offer
+from agentd.call.updates import UpdateRefused, Updates
 from agentd.call.vendors import Vendors
 from agentd.call.voices import Voice, Voices
 from agentd.ops.log import EventLog
@@ -24,7 +27,7 @@ from config import payloads
 from config.verb import Agent
 from providers.base import ProviderError
 from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Release, Resume
-from turn.events import CallEnded, CallStarted, Event, HangupRequested
+from turn.events import CallEnded, CallStarted, Event, HangupRequested, KeyPressed
 from turn.latency import Latency
 from turn.machine import State, TurnMachine
 
@@ -45,6 +48,7 @@ class Call:
         ear_for: EarFor,
         isolate: Isolate,
         event_names: payloads.Names = "both",
+        outside: Outside = NOTHING,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.log = EventLog(self._loop.time)
@@ -54,19 +58,33 @@ class Call:
         self.machine = TurnMachine(setup.settings(agent))
         self.sender = Sender(playback_rate, port, self.feed)
         self.outcome: Outcome | None = None
+        self._outside = outside
         self._names = event_names
+        if outside.heard is not None:
+            self.log.subscribe(outside.heard)
         self.llm = Models(vendors.models, agent.deadlines, vendors.health, self._vendor_failed("llm"))
+        self._filler: Filler | None = None
+        if agent.tool_filler is not None and agent.speak:
+            self._filler = Filler(
+                agent.tool_filler,
+                self.llm,
+                self.sender,
+                language=self._language,
+                spawn=self._spawn,
+                fetch=outside.fetch,
+            )
         self._replies = Replies(
             agent,
             self.llm,
             self._voices(vendors.voices),
             history=self.history,
-            toolbox=setup.toolbox(agent, Offer(setup.HANGUP, self._hang_up_tool)),
+            toolbox=setup.toolbox(agent, self._built_in(agent, outside), outside),
             sender=self.sender,
             log=self.log,
             feed=self.feed,
             spawn=self._spawn,
             names=event_names,
+            filler=self._filler,
         )
         self._hearing = Hearing(
             agent,
@@ -80,6 +98,7 @@ class Call:
             spawn=self._spawn,
             take_voice=self._take_voice,
         )
+        self._updates = Updates(agent, self.machine, self.history, self._replies, self.log, self.feed)
         self._summaries = Summaries(self.history, self.llm, agent.summarize_turns, self.log, self._spawn)
         if self._hearing.interruption is not None:
             self.sender.on_sent = self._hearing.interruption.sent
@@ -102,7 +121,11 @@ class Call:
                     self.vendors.ready()
                     tell = self._vendor_failed("stt")
                     self._spawn(self._hearing.recognise(self._over.is_set, self._deaf, tell), "stt")
+                    if self._outside.mcp is not None:
+                        self._spawn(self._outside.mcp.run(), "mcp")
                     self.sender.open()
+                    if self._filler is not None:
+                        self._filler.begin()
                     self.feed(CallStarted())
                     await self._over.wait()
                 finally:
@@ -124,6 +147,9 @@ class Call:
 
     def dtmf(self, digit: str) -> None:
         self.log.append("dtmf", digit=digit)
+        if self.agent.dtmf.enable and not self._over.is_set():
+            self.vendors.ready()  # an answer will be wanted soon
+            self.feed(KeyPressed(digit))
 
     def mark_came(self, name: str, event: str) -> None:
         self.sender.mark_came(name, event)
@@ -132,6 +158,14 @@ class Call:
         """The data of the command `noiseIsolation:status`. What cannot be done is a warning in the log."""
         if not self._over.is_set():
             self._noise.told(data)
+
+    def update(self, data: Mapping[str, Any]) -> None:
+        """A mid-conversation update, as the application sent it. A plain call; what cannot be done is an AgentdError
+        that says why.
+        """
+        if self._tasks is None or self._over.is_set():
+            raise UpdateRefused("expected a call in progress, got one that is over")
+        self._updates.take(data)
 
     def hung_up(self) -> None:
         """The media is gone."""
@@ -183,9 +217,9 @@ class Call:
 
     def _perform(self, action: Action) -> None:
         match action:
-            case Generate(cause=cause, transcript=transcript):
+            case Generate(cause=cause):
                 if not action.speculative:
-                    self._turn_taken(cause, transcript)
+                    self._turn_taken(cause, self._replies.of_the_caller(action))
                 self._replies.generate(action)
             case Release(transcript=transcript):
                 self._turn_taken(Cause.CALLER, transcript)
@@ -215,6 +249,8 @@ class Call:
         if cause is Cause.CALLER:
             self.log.add(payloads.user_transcript(transcript))
             self._hearing.turn_taken()
+        elif cause is Cause.REQUEST and not self.machine.endpoint.is_voiced:
+            self._hearing.turn_taken()  # one reply covers what they said and what was asked
 
     def _end_turn(self, action: EndTurn) -> None:
         told = self._replies.end(action)
@@ -236,9 +272,32 @@ class Call:
         if not self._over.is_set():
             self._summaries.turn_ended(action.turn)
 
+    def _built_in(self, agent: Agent, outside: Outside) -> list[Offer]:
+        """The tools that are the call's own."""
+        offers = []
+        if agent.hangup is not None:
+            offers.append(Offer(setup.HANGUP, self._hang_up_tool))
+        if agent.handoff is not None and outside.transfer is not None:
+            offers.append(Offer(handoff.offered(agent.handoff), self._transfer_tool))
+        return offers
+
     async def _hang_up_tool(self, arguments: Any) -> str:
         self.feed(HangupRequested(errors.NORMAL))
         return "The call ends after this answer. Say goodbye."
+
+    async def _transfer_tool(self, arguments: Any) -> str:
+        """Jambonz takes the call as soon as it is asked: what is being said comes first."""
+        wanted, transfer = self.agent.handoff, self._outside.transfer
+        assert wanted is not None and transfer is not None, "else the tool is not offered"
+        await self._replies.quiet()
+        self.log.append("transfer", mode=wanted.mode)
+        await transfer(handoff.verb(wanted, arguments))
+        self._end(Outcome(errors.NORMAL))
+        return "The caller is being put through."
+
+    def _language(self) -> str:
+        """That the agent speaks now."""
+        return self._hearing.language or self.agent.tts.language or self.agent.stt.language or "en-US"
 
     def _take_voice(self, voices: Sequence[Voice]) -> None:
         self._replies.voice = self._voices(voices)

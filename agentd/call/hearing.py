@@ -78,6 +78,11 @@ class Hearing:
         """Who decides that the caller is done, as `turn_end` says it."""
         return self._pause.name if self._pause is not None else "stt"
 
+    @property
+    def language(self) -> str:
+        """That of the caller, where the voice follows it; else empty."""
+        return self._language
+
     def hear(self, data: bytes) -> None:
         """Caller audio, any length. A plain call."""
         self._ear.hear(data)

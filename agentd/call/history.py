@@ -49,6 +49,12 @@ class History:
         """The caller said something in passing."""
         self.messages += _caller(said)
 
+    def inject(self, messages: Sequence[Message]) -> None:
+        """The application adds to what was said. It stands behind the turns that are over and before the one in
+        progress, so that it comes between no tool call and its result; the next tool round of that one has it, too.
+        """
+        self.messages += messages
+
     def older(self, turns: int) -> list[Message]:
         """What lies before the last so many turns. It ends where a turn begins, so no tool call loses its result."""
         return self.messages[: self._turns[-turns]] if len(self._turns) >= turns else []

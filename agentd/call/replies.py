@@ -1,10 +1,14 @@
 """The agent's side of a turn: its reply, the speculation beside it, and the tools that they call."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
+from agentd.call.filler import Filler
 from agentd.call.history import History, Round, turn_messages
+from agentd.call.quiet import quiet
 from agentd.call.reply import Reply, Source
 from agentd.call.sender import Sender
 from agentd.call.tools import Toolbox
@@ -12,7 +16,7 @@ from agentd.call.voices import Voices
 from agentd.ops.log import EventLog
 from config import payloads
 from config.verb import Agent
-from providers.base import Llm, Message, ProviderError, ToolCall
+from providers.base import Llm, Message, ProviderError, Tool, ToolCall
 from turn.actions import Cause, EndTurn, Generate, Release
 from turn.events import Event, ReplyGenerated, ToolsCalled, ToolsReturned
 
@@ -21,7 +25,16 @@ CUES = {
     Cause.CALLER: "",
     # The guide, "No Response Timeout", word for word.
     Cause.NO_RESPONSE: "The user has not responded. Briefly check if they are still there or ask if they need help.",
+    # Where the application says nothing of its own.
+    Cause.REQUEST: "The caller has said nothing new. Go on with the conversation.",
 }
+
+
+class Request(NamedTuple):
+    """A reply that the application asked for: the words that it answers, and what holds for this reply only."""
+
+    text: str = ""
+    instructions: str = ""
 
 
 class Told(NamedTuple):
@@ -52,6 +65,7 @@ class Replies:
         feed: Callable[[Event], None],
         spawn: Callable[[Any, str], "asyncio.Task[None]"],
         names: payloads.Names,
+        filler: Filler | None = None,
     ) -> None:
         self.voice = voice
         self._agent = agent
@@ -63,6 +77,7 @@ class Replies:
         self._feed = feed
         self._spawn = spawn
         self._names = names
+        self._filler = filler
         self._reply: Reply | None = None  # the latest that was not, or is no longer, a speculation
         self._task: asyncio.Task[None] | None = None
         self._speculation: Reply | None = None  # until it is released or discarded
@@ -73,11 +88,33 @@ class Replies:
         self._rounds: list[Round] = []
         self._tool_rtts: list[dict[str, Any]] = []
         self._tokens = 0  # that were at hand when its speculation was released
+        self._requests: dict[int, Request] = {}  # that wait; agentd.call.updates bounds them
+        self._request = Request()  # the latest that was taken
 
     @property
     def error(self) -> ProviderError | None:
         """Of the latest reply."""
         return self._reply.error if self._reply is not None else None
+
+    # What the application says ---------------------------------------------------------------------------
+
+    def request(self, number: int, request: Request) -> None:
+        """Keep this until the machine has a turn for it."""
+        self._requests[number] = request
+
+    @property
+    def requested(self) -> int:
+        """How many wait."""
+        return len(self._requests)
+
+    def take_tools(self, tools: Sequence[Tool]) -> None:
+        """Other tools of the application's, from the next prompt on."""
+        self._toolbox.application = tuple(tools)
+
+    async def quiet(self) -> None:
+        """Until all that the latest reply has said so far was heard."""
+        if self._reply is not None:
+            await quiet(self._reply, self._sender)
 
     # What the machine says -------------------------------------------------------------------------------
 
@@ -87,6 +124,7 @@ class Replies:
             self._speculation_task = self._spawn(reply.run(), f"speculation-{action.reply}")
             return
         self._taken(action.turn, action.transcript)
+        self._request = self._requests.pop(action.request, self._request)
         # A tool that ran stays run, although the caller said more and the answer to it was discarded unheard.
         self._rounds = [Round(0, earlier.calls, earlier.results) for earlier in self._rounds]
         self._reply = reply = self._reply_to(action, self._rounds)
@@ -139,6 +177,10 @@ class Replies:
         if turn != self._turn:
             self._turn, self._rounds, self._tool_rtts, self._tokens = turn, [], [], 0
 
+    def of_the_caller(self, action: Generate) -> str:
+        """What of its transcript the caller said: they may have added to what the application asked."""
+        return action.transcript.removeprefix(self._request.text).strip() if action.request else action.transcript
+
     # One reply -------------------------------------------------------------------------------------------
 
     def _reply_to(self, action: Generate, rounds: list[Round]) -> Reply:
@@ -147,7 +189,7 @@ class Replies:
         source = Source(
             self._llm,
             self.voice.fixed() if fixed else self.voice,
-            self._toolbox.tools,
+            None if fixed else partial(self._offered, action.cause),
             fixed=fixed,
             is_spoken=agent.speak,
             is_cleaned=agent.speech_cleanup and not fixed,
@@ -155,12 +197,24 @@ class Replies:
             patience=agent.deadlines.partial_sentence,
         )
 
+        cue = self._cue(action)
+
         def messages(rounds: list[Round], text: str) -> tuple[Message, ...]:
             # A speculation may be prompted before the turn that the caller has just interrupted is in history.
             before = self._unfinished() if action.turn != self._turn else []
-            return self._history.prompt(action.transcript, rounds, text, CUES[action.cause], before)
+            return self._history.prompt(action.transcript, rounds, text, cue, before)
 
         return Reply(action.reply, source, self._sender, messages, self._run_tools, self._told, rounds=rounds)
+
+    async def _offered(self, cause: Cause) -> tuple[Tool, ...]:
+        if cause is not Cause.GREETING:  # it needs no tools, and the caller waits for it
+            await self._toolbox.ready()
+        return self._toolbox.tools
+
+    def _cue(self, action: Generate) -> str:
+        if not action.request:
+            return CUES[action.cause]
+        return self._request.instructions or ("" if action.transcript else CUES[Cause.REQUEST])
 
     def _unfinished(self) -> list[Message]:
         if self._is_over or self._reply is None:
@@ -189,5 +243,11 @@ class Replies:
             round_.results[call.id] = result
             self._history.result_came(call.id, result)
 
-        await asyncio.wait([self._spawn(run(call), f"tool-{call.name}") for call in round_.calls])
+        def ask(cue: str) -> tuple[Message, ...]:
+            return self._history.prompt(self._transcript, [], "", cue)
+
+        running = [self._spawn(run(call), f"tool-{call.name}") for call in round_.calls]
+        names = [call.name for call in round_.calls]
+        with self._filler.beside(reply, names, ask) if self._filler is not None else nullcontext():
+            await asyncio.wait(running)
         self._feed(ToolsReturned(reply.number))

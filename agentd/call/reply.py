@@ -27,12 +27,20 @@ class Source:
 
     llm: Llm
     tts: Tts
-    tools: tuple[Tool, ...] = ()
+    tools: Callable[[], Awaitable[tuple[Tool, ...]]] | None = None  # asked once, before the first prompt
     fixed: str = ""
     is_spoken: bool = True  # the verb's `speak`
     is_cleaned: bool = True  # the verb's `speechCleanup`
     speaks_early: bool = False  # `earlyGeneration: {speech: true}`: a speculation's first piece is synthesized at once
     patience: float = 0.0  # seconds without a token after which half a sentence is spoken; 0: never
+
+
+@dataclass(slots=True)
+class Aside:
+    """Words that are not the model's. Nothing of them counts before the voice takes them."""
+
+    text: str
+    is_withdrawn: bool = False
 
 
 @dataclass(slots=True)
@@ -58,7 +66,10 @@ class Reply:
     _untold: list[Event] = field(default_factory=list)
     _cleaner: Cleaner | None = None
     _splitter: Splitter = field(default_factory=Splitter)
-    _pieces: asyncio.Queue[str | None] = field(default_factory=lambda: asyncio.Queue(PIECES))
+    _pieces: asyncio.Queue[str | Aside | None] = field(default_factory=lambda: asyncio.Queue(PIECES))
+    _aside: Aside | None = None  # the latest
+    _given_at: float = 0.0  # when the voice was last given something …
+    _voiced: int = 0  # … and how much of the ledger's text it has said
     _has_begun: bool = False  # something that can be spoken has come
     _came_at: float = 0.0  # when the last token came
     _timer: asyncio.TimerHandle | None = None  # for half a sentence
@@ -88,6 +99,22 @@ class Reply:
         if self._cleaner is None:
             return spoken, spoken
         return spoken, self.text[: self._cleaner.raw_prefix(len(spoken))]
+
+    def say(self, text: str) -> None:
+        """Say this beside the model, while it waits for its tools. It becomes a part of the answer."""
+        if not self._pieces.full():  # else there is more than enough to be said
+            self._aside = Aside(text)
+            self._pieces.put_nowait(self._aside)
+
+    def unsay(self) -> None:
+        """The tools have returned: what the voice has not taken yet is not said."""
+        if self._aside is not None:
+            self._aside.is_withdrawn = True
+
+    def owed_since(self) -> float | None:
+        """When the voice was given the last of what it has not said yet; ``None`` when it owes nothing."""
+        is_owing = self._voiced < len(self.ledger.text.rstrip()) or not self._pieces.empty()
+        return self._given_at if is_owing else None
 
     def _say(self, event: Event) -> None:
         if self.released.is_set():
@@ -154,14 +181,17 @@ class Reply:
         self._pieces.put_nowait(None)
 
     async def _converse(self) -> None:
-        tools = self.source.tools
+        tools = await self.source.tools() if self.source.tools is not None else ()
         for _ in range(ROUNDS):
             calls = await self._round(tools)
             if not calls:
                 return
             await self._flush()
             await self.released.wait()
-            round_ = Round(len(self.text), tuple(calls))
+            once: dict[str, ToolCall] = {}
+            for call in calls:  # some servers send a call twice: the first one counts
+                once.setdefault(call.id, call)
+            round_ = Round(len(self.text), tuple(once.values()))
             self.rounds.append(round_)
             await self.run_tools(self, round_)
             if self.text and not self.text[-1].isspace():
@@ -267,14 +297,15 @@ class Reply:
                     case Word(end, start):
                         self.ledger.word_came(end, start)
                     case Spoken(end):
+                        self._voiced = end
                         self.ledger.span_ended(end)
                     case _:
                         pass
 
     async def _given(self) -> AsyncIterator[str]:
         silent = ""  # nothing that a voice could say; it goes with the next piece
-        while (piece := await self._pieces.get()) is not None:
-            piece = silent + piece
+        while (item := await self._pieces.get()) is not None:
+            piece = silent + (self._taken(item) if isinstance(item, Aside) else item)
             if not any(char.isalnum() for char in piece):
                 silent = piece
                 continue
@@ -282,8 +313,21 @@ class Reply:
                 self._say(SynthesisBegan(self.number))
             silent = ""
             self.ledger.text_given(piece)
+            self._given_at = asyncio.get_running_loop().time()
             yield piece
             await self.released.wait()
+
+    def _taken(self, aside: Aside) -> str:
+        """The same way as the model's words: raw text, cleaned text, and the news of a first word."""
+        if aside.is_withdrawn:
+            return ""
+        raw = f" {aside.text}" if self.text and not self.text[-1].isspace() else aside.text
+        self.text += raw
+        clean = self._cleaner.push(raw) + self._cleaner.flush() if self._cleaner else raw
+        if not self._has_begun and clean.strip():
+            self._has_begun = True
+            self._say(ReplyBegan(self.number))
+        return clean
 
 
 def _first(errors: BaseExceptionGroup[ProviderError]) -> ProviderError:

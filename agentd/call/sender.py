@@ -30,6 +30,7 @@ MARK_DEADLINE = 0.5  # a mark later than this is not waited for
 MARKS = 3  # outstanding at most; with as many unanswered, marks are not to be had: the clock alone decides
 KEEP = 1.0  # seconds of sent audio that are kept to be replayed after a cut
 BACKLOG = 20.0  # a TTS that is further ahead than this waits
+FILL_AHEAD = 0.08  # less than this waits on the far side: the next chunk of the filler goes; so 160 ms at most
 
 
 class MediaPort(Protocol):
@@ -63,6 +64,7 @@ class Sender:
         self._last_over = 0  # the latest reply that was played or dropped: nothing of it is played any more
         self._sent_samples = 0  # of this reply, less what a cut took back
         self._isolation: InPlace | None = None  # has what comes behind the queue
+        self._filler: Callable[[int], bytes] | None = None  # asked for so many bytes when there is nothing else to play
         self._queue = bytearray()  # of this reply, not sent yet
         self._sent = bytearray()  # the last KEEP seconds of it that were sent
         self._is_whole = False  # nothing more will come of it
@@ -119,6 +121,20 @@ class Sender:
                 self._refill()
             self._pump()
 
+    def fill(self, filler: Callable[[int], bytes] | None) -> None:
+        """Play this while there is nothing else to play; ``None``: no longer, from this instant. It is no part of a
+        reply and never counts as heard. A hold silences it; a cut, and the end of the reply, end it.
+        """
+        self._filler = filler
+        self._pump()
+
+    def quiet_at(self) -> float | None:
+        """When all that is here will have been heard, in the past if it has been. ``None``: it waits for the caller."""
+        if self._gate is not Gate.OPEN:
+            return None
+        waiting = self._waiting() / 2 / self.rate
+        return max(self.playhead.until, self._loop.time()) + waiting if waiting else self.playhead.until
+
     # What the machine says -------------------------------------------------------------------------------
 
     def hold(self) -> None:
@@ -133,6 +149,7 @@ class Sender:
     def cut(self) -> None:
         """Silence what is playing; what was not heard goes back to the front of the queue, on hold."""
         now = self._loop.time()
+        self._filler = None
         if self._reply:
             heard_before = self.playhead.heard(self._reply, now)
             unheard = (self._sent_samples - heard_before) * 2
@@ -151,6 +168,7 @@ class Sender:
     def drop(self, reply: int) -> None:
         """The reply is over or discarded. What of it still waits on the far side is silenced."""
         self._last_over = max(self._last_over, reply)
+        self._filler = None
         if reply == self._reply:
             if self._sent_samples > self.heard(reply):
                 self.cut()
@@ -179,6 +197,7 @@ class Sender:
         self._played()
 
     def close(self) -> None:
+        self._filler = None
         self._set_timer(None)
         self._room.set()
 
@@ -190,10 +209,13 @@ class Sender:
         while (due := self._due()) is not None:
             if due > now:
                 break
-            if not self._queue:
+            if self._queue:
+                self._send_chunk(now)
+            elif self._is_whole:
                 self._played()
                 return
-            self._send_chunk(now)
+            else:
+                self._send_filler(now)
         if self._is_whole and not self._queue and self._mark is None and due is not None:
             self._send_mark()
             due = self._due()
@@ -201,7 +223,7 @@ class Sender:
 
     def _due(self) -> float | None:
         """When there is something to do (in the past: now); ``None`` when that depends on others."""
-        if not self._reply or self._gate is Gate.CUT:
+        if self._gate is Gate.CUT:
             return None
         if self._queue:
             if self._gate is Gate.HELD:
@@ -210,7 +232,8 @@ class Sender:
                 return max(self.playhead.until - 2 * STEP, self._came_at + STALL, self._not_before)
             return max(self._not_before, self.playhead.until - (AHEAD - CHUNK))
         if not self._is_whole:
-            return None
+            is_filled = self._filler is not None and self._gate is Gate.OPEN
+            return max(self._not_before, self.playhead.until - FILL_AHEAD) if is_filled else None
         # All is sent. The mark comes when the last sample was heard; without one, the clock decides.
         waits = self._mark in self._marks and len(self._marks) < MARKS
         return self.playhead.until + (MARK_DEADLINE if waits else 0.0)
@@ -229,6 +252,14 @@ class Sender:
         self._refill()
         if self._waiting() <= self._bytes(BACKLOG):
             self._room.set()
+
+    def _send_filler(self, now: float) -> None:
+        assert self._filler is not None
+        pcm = self._filler(self._bytes(CHUNK))
+        at = self.playhead.sent(0, len(pcm) // 2, 0, now)
+        self._port.send_audio(pcm)
+        if self.on_sent is not None:
+            self.on_sent(at, pcm)
 
     def _refill(self) -> None:
         """More than one chunk can hold is isolated ahead: a queue that is shorter has the end of all there is."""
@@ -264,6 +295,7 @@ class Sender:
     def _played(self) -> None:
         reply, self._reply = self._reply, 0
         self._last_over = max(self._last_over, reply)
+        self._is_whole = False
         self._gate = Gate.OPEN
         self.playhead.finish(reply)
         self._mark = None

@@ -1,12 +1,17 @@
 """What an agent's configuration means for one call: the machine's settings, the tools, the prompt, the hints."""
 
 import logging
+import os
+from collections.abc import Sequence
 
 from agentd.call.history import History
+from agentd.call.outside import Outside
 from agentd.call.tools import Offer, Toolbox
 from agentd.errors import AgentdError
-from agentd.prebuilt import PREBUILT, Prebuilt
+from agentd.prebuilt import NAMES, Http, Means, Prebuilt, web_search
+from agentd.prebuilt import prebuilt as prebuilt_tool
 from config import llm as config
+from config.server import Server
 from config.speech import Recognizer
 from config.verb import Agent
 from providers.base import Message, Native, Tool, ToolCall
@@ -35,6 +40,10 @@ def settings(agent: Agent) -> Settings:
         sticky=agent.barge_in.sticky,
         no_response=agent.no_response_timeout,
         no_response_max=agent.no_response_max_prompts or None,
+        keys=agent.dtmf.enable,
+        key_terminator=agent.dtmf.terminator,
+        key_pause=agent.dtmf.pause,
+        keys_most=agent.dtmf.max_digits,
         no_final=deadlines.final_transcript,
         late_final=deadlines.late_transcript,
         stuck_voice=deadlines.voice_without_words,
@@ -65,24 +74,50 @@ def hints(agent: Agent, stt: Recognizer) -> tuple[str, ...]:
 
 def history(agent: Agent) -> History:
     options = agent.llm.llm_options
-    return History(options.system_prompt, tuple(_message(m, agent.llm.vendor) for m in options.messages))
+    return History(options.system_prompt, messages(options.messages, agent.llm.vendor))
 
 
-def toolbox(agent: Agent, hang_up: Offer) -> Toolbox:
-    """Built-in tools first, then the pre-built ones (verb-decisions, "Tools"). What nobody answers is not offered:
-    the toolHook and MCP servers are not built yet.
+def messages(given: Sequence[config.Message], vendor: str) -> tuple[Message, ...]:
+    """As the model of this vendor is told them."""
+    return tuple(_message(message, vendor) for message in given)
+
+
+def toolbox(agent: Agent, built_in: Sequence[Offer], outside: Outside) -> Toolbox:
+    """Built-in tools first, then the pre-built ones, MCP servers', the application's (the guide, "Tool dispatch
+    priority").
     """
     for name in agent.tools:
-        if name not in PREBUILT:  # the files' names were checked; those of a call's metadata stop no call
-            log.warning("tool ignored", extra={"why": f"expected one of {', '.join(PREBUILT)}; got {name!r}"})
-    built_in = [hang_up] if agent.hangup is not None else []
-    offers = [*built_in, *(Offer(made.tool, made.execute) for made in prebuilt(agent))]
-    return Toolbox(offers, agent.deadlines.tool)
+        if name not in NAMES:  # the files' names were checked; those of a call's metadata stop no call
+            log.warning("tool ignored", extra={"why": f"expected one of {', '.join(NAMES)}; got {name!r}"})
+    offers = [*built_in, *(Offer(made.tool, made.execute) for made in prebuilt(agent, outside.means))]
+    return Toolbox(
+        offers,
+        timeout=agent.deadlines.tool,
+        mcp=outside.mcp,
+        application=tools(agent.llm.llm_options.tools),
+        ask=outside.ask,
+    )
 
 
-def prebuilt(agent: Agent) -> list[Prebuilt]:
-    """The pre-built tools that it names, as far as there are any of these names."""
-    return [PREBUILT[name] for name in agent.tools if name in PREBUILT]
+def tools(given: Sequence[config.Tool]) -> tuple[Tool, ...]:
+    """As models are offered them."""
+    return tuple(Tool(tool.name, tool.description, tool.parameters) for tool in given)
+
+
+def prebuilt(agent: Agent, means: Means | None = None) -> list[Prebuilt]:
+    """The pre-built tools that it names, as far as there are any of these names and the call has what they need."""
+    return [made for name in agent.tools if (made := prebuilt_tool(name, means)) is not None]
+
+
+def means(server: Server, http: Http) -> Means:
+    """What the pre-built tools of a call may use."""
+    return Means(http, tavily_key(server))
+
+
+def tavily_key(server: Server) -> str:
+    """The operator's, for the tool `web_search`; empty where there is none, or one that no header can hold."""
+    key = str(server.credential("tavily").get("apiKey") or os.environ.get(web_search.VARIABLE, "")).strip()
+    return key if key.isascii() and key.isprintable() else ""
 
 
 def _message(message: config.Message, vendor: str) -> Message:

@@ -1,6 +1,6 @@
 """The listen socket: a websocket that jambonz opens becomes a call.
 
-The upgrade is accepted before anything else is done: jambonz waits 1.5 s for it, and a vendor may take longer.
+Whoever may come in is accepted before anything else is done: jambonz waits 1.5 s for it, and a vendor may take longer.
 """
 
 import asyncio
@@ -10,19 +10,23 @@ from typing import Any
 
 from starlette.websockets import WebSocket
 
+from agentd import access
 from agentd.call import vendors
 from agentd.call.audio import Framer, inner_rate
 from agentd.call.call import Call
 from agentd.call.ear import Detector, Ear, webrtc_detector
 from agentd.call.isolation import isolate_with
 from agentd.call.outcome import Outcome
-from agentd.errors import DISCONNECTED, SERVER_FAILURE, AgentdError, CallRefused
+from agentd.call.outside import Outside
+from agentd.errors import DISCONNECTED, SERVER_ERROR, SERVER_FAILURE, AgentdError, CallRefused
 from agentd.jambonz import outbox, wire
+from agentd.jambonz.beginning import Beginning
 from agentd.jambonz.outbox import GONE, Outbox
 from agentd.ops.log import EventLog
-from agentd.ops.registry import LiveCalls
+from agentd.ops.registry import LiveCall, LiveCalls, account_of
+from agentd.outbound.guard import Guard
+from config.commands import Command, Update
 from config.files import Config
-from config.metadata import apply_metadata
 from config.verb import Agent
 from providers.audio_feed import AudioFeed
 from providers.base import ProviderError
@@ -57,6 +61,11 @@ class Node:
     ready: asyncio.Event = field(default_factory=_set_event)
     observers: list[Any] = field(default_factory=list)  # called with (agent's name, EventLog) as each call begins
 
+    @property
+    def guard(self) -> Guard:
+        """The one of this server; closed with what vendors share."""
+        return self.shared.get("guard", lambda: Guard.of(self.config))
+
     def began(self, agent: str, events: EventLog) -> None:
         for observer in self.observers:
             observer(agent, events)
@@ -69,6 +78,8 @@ class Session:
         self._node = node
         self._socket = socket
         self._call: Call | None = None
+        self._beginning: Beginning | None = None
+        self._outcome = Outcome(SERVER_FAILURE)  # of a call that did not begin
         self._close = NORMAL_CLOSE
         self._is_gone = False
         self._bytes_a_second = 0  # of the caller's audio
@@ -83,30 +94,46 @@ class Session:
             self._call.stop(outcome)
 
     async def run(self) -> None:
-        """Accept, listen to what the call is, and hold it. Raises nothing: the peer is told by the close code."""
+        """Accept, listen to what the call is, and hold it. Raises nothing: the peer is told by the close code, or by
+        an HTTP status where its credentials are for other agents.
+        """
         socket = self._socket
-        await socket.accept(wire.subprotocol(socket.scope.get("subprotocols", [])))
         name = str(socket.path_params.get("agent", ""))
+        rights = access.rights_of(socket.scope)
+        if not rights.has_agent(name):
+            await access.refuse(access.unauthorized("listen"), socket.scope, socket.send)
+            return
+        await socket.accept(wire.subprotocol(socket.scope.get("subprotocols", [])))
         try:
-            await self._run(name)
+            await self._run(name, rights)
         except (AgentdError, ProviderError, UnknownVendor, ImportError) as exc:
             log.warning("call refused", extra={"agent": name, "reason": str(exc)})
             self._close = (exc.code if isinstance(exc, CallRefused) else 1011, str(exc))
+            if isinstance(exc, ProviderError):
+                self._outcome = Outcome(SERVER_ERROR, exc)
         except Exception:
             log.exception("listen socket crashed", extra={"agent": name})
             self._close = (1011, SERVER_FAILURE)
         finally:
             await self._shut()
+            if self._beginning is not None:
+                await self._beginning.end(self._outcome)
 
-    async def _run(self, name: str) -> None:
+    async def _run(self, name: str, rights: access.Rights) -> None:
         info = wire.metadata(await self._first_message())
+        if not rights.has(name, account_of(info.metadata)):
+            raise CallRefused("expected a call of an account that these credentials are for, got one of another")
         await self._node.ready.wait()
-        call, port = self._begin(name, info)
-        self._node.calls.add(info.call_sid, self)
+        self._beginning = beginning = Beginning(self._node.config, self._node.guard, name, info, self._told_by_app)
+        agent = await beginning.agent()
+        call, port = self._begin(name, info, agent, await beginning.outside(agent))
+        began = asyncio.get_running_loop().time()
+        live = LiveCall(info.call_sid, name, info.metadata, call, self.displace, began)
+        self._node.calls.add(live)
         try:
             await self._hold(call, port)
         finally:
-            self._node.calls.remove(info.call_sid, self)
+            self._node.calls.remove(live)
 
     async def _first_message(self) -> str:
         try:
@@ -122,26 +149,22 @@ class Session:
             raise CallRefused(f"expected the call's metadata as the first message, got {got} bytes of audio")
         return str(message["text"])
 
-    def _begin(self, name: str, info: wire.CallInfo) -> tuple[Call, Outbox]:
-        config = self._node.config
-        if name not in config.agents:
-            raise CallRefused(f"expected an agent of {', '.join(sorted(config.agents))}; got {name!r}")
-        agent, warnings = apply_metadata(config.agents[name], info.metadata)
-        for warning in warnings:
-            log.warning("metadata ignored", extra={"agent": name, "call_sid": info.call_sid, "why": warning})
+    def _begin(self, name: str, info: wire.CallInfo, agent: Agent, outside: Outside) -> tuple[Call, Outbox]:
+        server, shared = self._node.config.server, self._node.shared
         rate = wire.playback_rate(self._socket.query_params.get("playback_rate"), info.rate)
         port = Outbox(self._socket, rate)
         self._bytes_a_second = info.rate * info.channels * 2
         inner = inner_rate(info.rate)
         self._call = call = Call(
             agent,
-            vendors.vendors(agent, config.server, self._node.shared, inner, rate),
+            vendors.vendors(agent, server, shared, inner, rate, self._node.guard),
             port,
             rate=inner,
             playback_rate=rate,
             ear_for=self._ear_for(agent, info, self._node.detector_for(inner)),
-            isolate=isolate_with(config.server, self._node.shared),
-            event_names=config.server.events.names,
+            isolate=isolate_with(server, shared),
+            event_names=server.events.names,
+            outside=outside,
         )
         log.info("call began", extra={"agent": name, "call_sid": info.call_sid, "rate": info.rate, "playback": rate})
         self._node.began(name, call.log)
@@ -160,7 +183,7 @@ class Session:
         writer = asyncio.create_task(port.write(), name="listen-write")
         choked = asyncio.create_task(self._watch(port), name="listen-watch")
         try:
-            outcome = await call.run()
+            self._outcome = outcome = await call.run()
             self._log_end(outcome)
             if not self._is_gone and self._close == NORMAL_CLOSE:
                 # The listen verb ends and its actionHook runs: that is how a call moves on.
@@ -212,6 +235,22 @@ class Session:
                 self._strange += 1
                 if self._strange == 1:  # once a call: who sends one sends many
                     log.warning("expected dtmf or a mark, got another text message", extra={"text": text[:200]})
+
+    def _told_by_app(self, command: Command | Update) -> None:
+        """What the application sends unasked. What cannot be done is told in the log, and to nobody else."""
+        name = command.name if isinstance(command, Command) else "agent:update"
+        try:
+            match command:
+                case _ if self._call is None:
+                    raise AgentdError("expected a call that has begun")
+                case Update(data):
+                    self._call.update(data)
+                case Command("noiseIsolation:status", dict() as data):
+                    self._call.noise_isolation(data)
+                case _:
+                    raise AgentdError("expected agent:update or noiseIsolation:status: the rest is not built yet")
+        except AgentdError as exc:
+            log.warning("command of the application ignored", extra={"command": name, "why": str(exc)})
 
     async def _watch(self, port: Outbox) -> None:
         await port.is_choked.wait()

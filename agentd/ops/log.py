@@ -33,3 +33,7 @@ class EventLog:
     def subscribe(self, listener: Callable[[Entry], None]) -> None:
         """A listener is a plain call in the call's own path: it must be quick and must not raise."""
         self._listeners.append(listener)
+
+    def unsubscribe(self, listener: Callable[[Entry], None]) -> None:
+        """Not from within a listener: the others would not all be told."""
+        self._listeners.remove(listener)

@@ -1,20 +1,66 @@
-"""The live calls of this process, by the id that jambonz gave them."""
+"""The live calls of this process, by account and the id that jambonz gave them."""
 
-from collections.abc import Iterator
-from typing import Protocol
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from agentd.ops.log import EventLog
+from turn.machine import TurnMachine
+
+NO_ACCOUNT = "default"  # of a call whose metadata names none
 
 
-class LiveCall(Protocol):
-    """A call that can be told to end, with a websocket close code and its reason."""
+class Controls(Protocol):
+    """What can be asked of a call from outside. Each is a plain call that returns at once."""
 
-    def displace(self, code: int, reason: str) -> None: ...
+    log: EventLog
+    machine: TurnMachine
+
+    def update(self, data: Mapping[str, Any]) -> None: ...
+
+    def noise_isolation(self, data: Mapping[str, Any]) -> None: ...
+
+    def stop(self, reason: str) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class LiveCall:
+    """A call under way: ``agent`` is the name of its agent, ``info`` what its metadata says, ``began`` the loop's time.
+    ``displace`` ends it with a websocket close code and its reason.
+    """
+
+    call_sid: str
+    agent: str
+    info: Mapping[str, Any]
+    call: Controls
+    displace: Callable[[int, str], None]
+    began: float
+    is_over: bool = False
+    watchers: set[asyncio.Event] = field(default_factory=set)  # set once the call is over
+
+    @property
+    def account(self) -> str:
+        return account_of(self.info)
+
+    def over(self) -> None:
+        self.is_over = True
+        for watcher in self.watchers:
+            watcher.set()
+
+
+def account_of(info: Mapping[str, Any]) -> str:
+    sid = info.get("accountSid")
+    return sid if isinstance(sid, str) and sid else NO_ACCOUNT
 
 
 class LiveCalls:
-    """One call per id: a second socket for a call takes it over, and the first one is closed."""
+    """One call per account and id: a second socket for a call takes it over, and the first one is closed."""
 
     def __init__(self) -> None:
-        self._calls: dict[str, LiveCall] = {}
+        self._calls: dict[tuple[str, str], LiveCall] = {}
         self.accepted = 0
 
     def __len__(self) -> int:
@@ -23,12 +69,18 @@ class LiveCalls:
     def __iter__(self) -> Iterator[LiveCall]:
         return iter(list(self._calls.values()))
 
-    def add(self, call_sid: str, call: LiveCall) -> None:
+    def get(self, account: str, call_sid: str) -> LiveCall | None:
+        return self._calls.get((account, call_sid))
+
+    def add(self, live: LiveCall) -> None:
         self.accepted += 1
-        before, self._calls[call_sid] = self._calls.get(call_sid), call
+        key = (live.account, live.call_sid)
+        before, self._calls[key] = self._calls.get(key), live
         if before is not None:
             before.displace(1008, "another listen socket took over this call")
 
-    def remove(self, call_sid: str, call: LiveCall) -> None:
-        if self._calls.get(call_sid) is call:
-            del self._calls[call_sid]
+    def remove(self, live: LiveCall) -> None:
+        key = (live.account, live.call_sid)
+        if self._calls.get(key) is live:
+            del self._calls[key]
+        live.over()

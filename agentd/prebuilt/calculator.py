@@ -1,93 +1,22 @@
-"""The tools that an agent's file may name and need not write: ``tools: [datetime, calculator]``.
-
-Counterparts of jambonz's package ``@jambonz/tools``. A result is plain data for JSON; a failure is a result too,
-``{"error": "expected …, got …"}``, because the model can put it right and an exception cannot.
-"""
+"""The tool `calculator`: arithmetic, read and never run as code."""
 
 import math
 import operator
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from typing import Any
-from zoneinfo import ZoneInfo
 
+from agentd.prebuilt.base import Prebuilt, Result
 from providers.base import Tool
 
 Number = int | float
-Result = Mapping[str, Any]
 
-
-@dataclass(frozen=True, slots=True)
-class Prebuilt:
-    """A tool, what runs when the model calls it, and what callers ``said`` to get it: a recogniser's hints."""
-
-    tool: Tool
-    execute: Callable[[Mapping[str, Any]], Awaitable[Result]]
-    said: tuple[str, ...] = ()
-
-
-TIME_QUESTIONS = (
-    *("what time is it", "what time is it now", "what day is it", "what day is it today", "what is the date"),
-    *("what is the date today", "what is today's date"),
-)
 # Every number up to a hundred, in sums that are otherwise arbitrary: a recogniser learns the words from them.
 SUMS = tuple(
     f"what is {one} {sign} {(one * 37 + 11) % 100}"
     for one in (*range(21), *range(25, 100, 5))
     for sign in ("plus", "minus", "times", "divided by")
 )
-
-# Date and time --------------------------------------------------------------------------------------------
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-def datetime_tool(now: Callable[[], datetime] = _utc_now) -> Prebuilt:
-    """``now`` returns an aware datetime. Without a timezone the answer is in the server's own."""
-
-    async def execute(arguments: Mapping[str, Any]) -> Result:
-        name = arguments.get("timezone") or None
-        try:
-            there = now().astimezone(_zone(name) if name is not None else None)
-        except ValueError as exc:
-            return {"error": str(exc)}
-        return {
-            "datetime": there.isoformat(timespec="seconds"),
-            "weekday": there.strftime("%A"),
-            "date": there.date().isoformat(),
-            "time": there.strftime("%H:%M"),
-            "timezone": name or there.tzname(),
-        }
-
-    tool = Tool(
-        name="datetime",
-        description="Get the current date, time and day of the week, in a timezone or where the server is.",
-        parameters={
-            "type": "object",
-            "properties": {
-                "timezone": {"type": "string", "description": "IANA name, e.g. America/New_York, Europe/Berlin"}
-            },
-            "additionalProperties": False,
-        },
-    )
-    return Prebuilt(tool, execute, TIME_QUESTIONS)
-
-
-def _zone(name: Any) -> ZoneInfo:
-    # Only names of this form reach the file system, and zoneinfo keeps them inside of its own directories.
-    if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_+\-]{1,40}(/[A-Za-z0-9_+\-]{1,40}){0,2}", name):
-        try:
-            return ZoneInfo(name)
-        except (KeyError, ValueError, OSError):  # not found; malformed; a directory such as "America"
-            pass
-    raise ValueError(f"expected timezone to be an IANA name such as Asia/Tokyo, got {str(name)[:60]!r}")
-
-
-# Calculator -----------------------------------------------------------------------------------------------
 
 LONGEST = 500  # characters of an expression
 DEEPEST = 40  # brackets, signs and powers inside each other: each level costs a few frames of Python's stack
@@ -269,6 +198,3 @@ def calculator_tool() -> Prebuilt:
         },
     )
     return Prebuilt(tool, execute, SUMS)
-
-
-PREBUILT: dict[str, Prebuilt] = {built.tool.name: built for built in (datetime_tool(), calculator_tool())}

@@ -1,0 +1,27 @@
+"""What a call reaches of the world beside its vendors: its application, MCP servers, jambonz, the web."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agentd.call.filler import Fetch
+from agentd.call.tools import Ask, Mcp
+from agentd.ops.log import Entry
+from agentd.outbound.jambonz_api import Transfer
+from agentd.prebuilt import Means
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """``heard`` gets each entry of the call's log; ``ask`` is the toolHook, ``transfer`` hands the call to jambonz,
+    ``fetch`` loads the sound of a `toolFiller`. What is ``None`` is not to be had.
+    """
+
+    heard: Callable[[Entry], None] | None = None
+    ask: Ask | None = None
+    mcp: Mcp | None = None
+    transfer: Transfer | None = None
+    means: Means | None = None
+    fetch: Fetch | None = None
+
+
+NOTHING = Outside()

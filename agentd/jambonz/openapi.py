@@ -1,0 +1,290 @@
+"""What the HTTP interface is, for machines (OpenAPI 3.1) and, made of the same, for people."""
+
+import json
+from html import escape
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from agentd import __version__
+
+METHODS = ("get", "put", "delete")
+TEXT, OBJECT, WHOLE = {"type": "string"}, {"type": "object"}, {"type": "integer", "minimum": 0}
+ANY: dict[str, Any] = {}  # as jambonz sent it
+CALL_KEYS = ["sid", "call_sid", "account_sid", "direction", "call_status", "duration", "agent", "state"]
+
+
+def routes() -> list[Route]:
+    document, page = json.dumps(DOCUMENT), html(DOCUMENT)
+
+    async def openapi(request: Request) -> Response:
+        return Response(document, media_type="application/json")
+
+    async def docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(page, headers={"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"})
+
+    return [Route("/openapi.json", openapi), Route("/docs", docs)]
+
+
+def _path(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": TEXT, "description": description}
+
+
+def _query(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": TEXT, "description": description}
+
+
+def _said(description: str, schema: Any = None, kind: str = "application/json") -> dict[str, Any]:
+    return {"description": description, **({} if schema is None else {"content": {kind: {"schema": schema}}})}
+
+
+def _refused(*statuses: int) -> dict[str, Any]:
+    return {str(status): {"$ref": f"#/components/responses/{status}"} for status in (*statuses, 401, 403, 429)}
+
+
+def _change(**properties: Any) -> dict[str, Any]:
+    """The first one says which change it is."""
+    return {"type": "object", "required": [next(iter(properties))], "properties": properties}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+UPDATE = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {"type": {"enum": ["update_instructions", "inject_context", "update_tools", "generate_reply"]}},
+}
+ACCOUNT = _path("account_sid", "the call's `accountSid`; `default` where its metadata names none")
+CALL = _path("call_sid", "the `callSid` that jambonz gave it")
+COUNT = {
+    "summary": "How many live calls the account has",
+    "parameters": [ACCOUNT],
+    "responses": {"200": _said("by direction", _ref("Count")), **_refused()},
+}
+
+DOCUMENT: dict[str, Any] = {
+    "openapi": "3.1.0",
+    "info": {
+        "title": "agentd",
+        "version": __version__,
+        "description": "The live calls of this server, as jambonz's REST interface has them, and their events.",
+        "license": {"name": "MIT", "identifier": "MIT"},
+    },
+    "servers": [{"url": "/"}],
+    "security": [{"key": []}],
+    "paths": {
+        "/v1/Accounts/{account_sid}/Calls": {
+            "get": {
+                "operationId": "listCalls",
+                "summary": "The live calls of an account",
+                "parameters": [
+                    ACCOUNT,
+                    _query("direction", "only `inbound` or `outbound` ones"),
+                    _query("from", "only those from this number"),
+                    _query("to", "only those to this number"),
+                    _query("callStatus", "only those of this status"),
+                ],
+                "responses": {"200": _said("the calls", {"type": "array", "items": _ref("Call")}), **_refused()},
+            },
+        },
+        "/v1/Accounts/{account_sid}/Calls/{call_sid}": {
+            "get": {
+                "operationId": "getCall",
+                "summary": "One live call",
+                "parameters": [ACCOUNT, CALL],
+                "responses": {"200": _said("the call", _ref("Call")), **_refused(404)},
+            },
+            "put": {
+                "operationId": "updateCall",
+                "summary": "Change a live call: its agent, its noise isolation, or its end",
+                "parameters": [ACCOUNT, CALL],
+                "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("Change")}}},
+                "responses": {
+                    "202": _said("taken over", TEXT, "text/plain"),
+                    **_refused(400, 404, 408, 413, 415, 422),
+                },
+            },
+            "delete": {
+                "operationId": "deleteCall",
+                "summary": "End a live call",
+                "parameters": [ACCOUNT, CALL],
+                "responses": {"204": _said("it ends"), **_refused(404)},
+            },
+        },
+        "/v1/Accounts/{account_sid}/CallCount": {"get": {"operationId": "countCalls", **COUNT}},
+        "/v1/Accounts/{account_sid}/Calls/count": {
+            "get": {
+                "operationId": "countCallsToo",
+                **COUNT,
+                "description": "The same; jambonz's Python SDK asks for it here.",
+            },
+        },
+        "/v1/calls/{call_sid}/events": {
+            "get": {
+                "operationId": "streamEvents",
+                "summary": "What happens in a live call, as server-sent events",
+                "description": (
+                    "First what has happened, then what happens. `id` is the number of the entry, `event` its type, "
+                    "`data` the entry as JSON. The stream ends with the call (`event: end`), or when its reader falls "
+                    "1,000 entries behind (`event: late`)."
+                ),
+                "parameters": [
+                    CALL,
+                    _query("types", "only entries of these types, such as `turn_end,state`"),
+                    {
+                        "name": "Last-Event-ID",
+                        "in": "header",
+                        "schema": WHOLE,
+                        "description": "the number of the last entry that the reader has",
+                    },
+                ],
+                "responses": {"200": _said("the events", TEXT, "text/event-stream"), **_refused(400, 404)},
+            },
+        },
+        "/livez": {
+            "get": {
+                "operationId": "isAlive",
+                "summary": "Is the process alive?",
+                "security": [],
+                "responses": {"200": _said("yes", TEXT, "text/plain")},
+            },
+        },
+        "/healthz": {
+            "get": {
+                "operationId": "isReady",
+                "summary": "Are calls answered?",
+                "security": [],
+                "responses": {"200": _said("yes", _ref("Health")), "503": _said("not yet", _ref("Health"))},
+            },
+        },
+        "/openapi.json": {
+            "get": {
+                "operationId": "getOpenApi",
+                "summary": "This document",
+                "responses": {"200": _said("OpenAPI 3.1", OBJECT), **_refused()},
+            },
+        },
+        "/docs": {
+            "get": {
+                "operationId": "getDocs",
+                "summary": "This document, for people",
+                "responses": {"200": _said("a page", TEXT, "text/html"), **_refused()},
+            },
+        },
+    },
+    "components": {
+        "securitySchemes": {
+            "key": {"type": "http", "scheme": "bearer", "description": "a key that is named under `access.keys`"},
+        },
+        "responses": {
+            status: _said(words, _ref("Error"))
+            for status, words in {
+                "400": "something else was expected",
+                "401": "a key was expected",
+                "403": "nobody may come in here: no key is configured",
+                "404": "no live call of this account has this id, or the key is not for it",
+                "408": "the body did not come",
+                "413": "the body is larger than 256 KiB",
+                "415": "the body is not JSON",
+                "422": "this cannot be done",
+                "429": "this address failed too often; `Retry-After` says when to come again",
+            }.items()
+        },
+        "schemas": {
+            "Error": {"type": "object", "required": ["msg"], "properties": {"msg": TEXT}},
+            "Count": {
+                "type": "object",
+                "required": ["inbound", "outbound"],
+                "properties": {"inbound": WHOLE, "outbound": WHOLE},
+            },
+            "Health": {
+                "type": "object",
+                "required": ["status", "calls", "version"],
+                "properties": {"status": {"enum": ["ok", "starting"]}, "calls": WHOLE, "version": TEXT},
+            },
+            "Call": {
+                "type": "object",
+                "required": [
+                    "sid",
+                    "call_sid",
+                    "account_sid",
+                    "direction",
+                    "call_status",
+                    "duration",
+                    "agent",
+                    "state",
+                ],
+                "properties": {
+                    **dict.fromkeys(("sid", "call_sid", "account_sid", "application_sid", "call_id"), TEXT),
+                    **dict.fromkeys(("from", "to", "caller_name", "sip_status", "trace_id"), ANY),
+                    "direction": {"enum": ["inbound", "outbound"]},
+                    "call_status": {"description": "as the metadata of the listen socket had it"},
+                    "duration": {**WHOLE, "description": "seconds since the call reached this server"},
+                    "agent": {**TEXT, "description": "the name of its agent"},
+                    "state": {**TEXT, "description": "of the conversation: idle, listening, thinking, speaking, …"},
+                },
+            },
+            "Change": {
+                "description": "One of these.",
+                "oneOf": [
+                    _change(agent_update=UPDATE),
+                    _change(pipeline_update={**UPDATE, "description": "the older name of agent_update"}),
+                    _change(
+                        noise_isolation_status={"enum": ["enable", "disable"]},
+                        noise_isolation_vendor=TEXT,
+                        noise_isolation_level={"type": "number", "minimum": 0, "maximum": 100},
+                        noise_isolation_model=TEXT,
+                    ),
+                    _change(call_status={"const": "completed"}),
+                ],
+            },
+        },
+    },
+}
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>agentd: HTTP interface</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem }}
+h2 {{ font: 600 1rem ui-monospace, monospace; margin: 2rem 0 0; overflow-wrap: anywhere }}
+dt {{ font-family: ui-monospace, monospace }} dd {{ margin-left: 1.5rem }}
+</style>
+<h1>agentd {version}</h1>
+<p>{description} The same for machines: <a href="/openapi.json">/openapi.json</a>.</p>
+{operations}
+</html>
+"""
+
+
+def html(document: dict[str, Any]) -> str:
+    """The operations, one below the other. It needs nothing from elsewhere."""
+    operations = [
+        _operation(method, path, item[method])
+        for path, item in document["paths"].items()
+        for method in METHODS
+        if method in item
+    ]
+    info = document["info"]
+    return PAGE.format(
+        version=escape(info["version"]), description=escape(info["description"]), operations="\n".join(operations)
+    )
+
+
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+    words = ". ".join(filter(None, (operation["summary"], operation.get("description"))))
+    told = [(parameter["name"], parameter["description"]) for parameter in operation.get("parameters", [])]
+    told += [(status, _words(answer)) for status, answer in sorted(operation["responses"].items())]
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in told)
+    return f"<h2>{method.upper()} {escape(path)}</h2>\n<p>{escape(words)}</p>\n<dl>{items}</dl>"
+
+
+def _words(answer: dict[str, Any]) -> str:
+    if "$ref" in answer:
+        answer = DOCUMENT["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+    return str(answer["description"])

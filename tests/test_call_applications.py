@@ -1,0 +1,176 @@
+"""Whole calls with the guide's applications as they are written, with jambonz's SDKs, and with a real MCP server.
+In real time: they are processes of their own.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import wraps
+from typing import Any
+
+import pytest
+
+from benchmarks.added_latency import row
+from providers.base import ToolCall
+from tests.jambonz import Call, voice
+from tests.node import application
+from tests.open_meteo import open_meteo
+from tests.vendors.http import Request
+from tests.vendors.openai_llm import OpenAiServer
+from tests.vendors.rows import Answer
+from tests.vendors.script import Script
+from tests.whole_call import House, agent
+
+WITHIN = 60.0  # seconds for a whole test: it fails rather than hangs
+
+
+def real_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), WITHIN))
+
+    return run
+
+
+class Model(OpenAiServer):
+    """Greets; asks a tool for whatever the caller says, when it is offered; then reads the result out."""
+
+    def __init__(self, tool: str, **arguments: Any) -> None:
+        super().__init__()
+        self._tool = tool
+        self._arguments = json.dumps(arguments)
+        self.offered: list[list[str]] = []  # names of tools, prompt by prompt
+
+    def pieces(self, request: Request) -> list[bytes]:
+        body = request.json()
+        last = body["messages"][-1]
+        names = [tool["function"]["name"] for tool in body.get("tools", ())]
+        self.offered.append(names)
+        if last["role"] == "tool":
+            self.answer = Answer((f"I found: {last['content']}.",))
+        elif last["role"] == "user" and self._tool in names:
+            self.answer = Answer((), (ToolCall(f"call_{len(self.offered)}", self._tool, self._arguments),))
+        else:
+            self.answer = Answer(("Hello.",))
+        return super().pieces(request)
+
+    @property
+    def account(self) -> dict[str, Any]:
+        return {"openai": {"apiKey": "sk-test", "baseURL": f"{self.url}/v1"}}
+
+
+async def turn(house: House, call: Call) -> dict[str, Any]:
+    """The caller says something once the agent is quiet, and hears the whole answer."""
+
+    def turns() -> list[dict[str, Any]]:
+        return [turn for turn in house.entries("turn_end") if turn["cause"] == "caller"]
+
+    before = len(turns())
+    await call.until(lambda: [entry["state"] for entry in house.entries("state")][-1:] == ["listening"])
+    call.say(voice(0.4))
+    await call.until(lambda: len(turns()) > before)
+    return turns()[-1]
+
+
+@real_time
+@pytest.mark.parametrize("name", ["weather.js", "weather.py"])
+async def test_the_guides_weather_tool_works_as_it_is_written(name: str) -> None:
+    model = Model("get_weather", location="Oslo")
+    async with (
+        model,
+        open_meteo() as weather,
+        application(name, {"GEOCODING_URL": weather, "FORECAST_URL": weather}) as url,
+        House(agent(["How is the weather in Oslo?"], app="desk"), apps={"desk": url}, credentials=model.account) as at,
+        at.call() as call,
+    ):
+        told = await turn(at, call)
+        call.hang_up()
+    assert told["response"] == "I found: Temperature: 7.3°C, Wind: 12.1 km/h."
+    assert [tool["name"] for tool in told["tool_calls"]] == ["get_weather"]
+
+
+class McpServer:
+    """tests/mcp_server.py in a process."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "tests/mcp_server.py",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert self._process.stdout is not None
+        self.port = int(await self._process.stdout.readline())
+
+    async def kill(self) -> None:
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+
+@asynccontextmanager
+async def mcp_server() -> AsyncIterator[McpServer]:
+    server = McpServer()
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.kill()
+
+
+@real_time
+async def test_an_mcp_server_that_is_killed_costs_its_tools_and_the_next_turn_is_answered() -> None:
+    model = Model("add", a=2, b=40)
+    async with (
+        mcp_server() as server,
+        model,
+        House(mcp_agent(f"http://127.0.0.1:{server.port}/sse"), credentials=model.account) as at,
+        at.call() as call,
+    ):
+        assert (await turn(at, call))["response"] == "I found: 42."
+        await server.kill()
+        answer = (await turn(at, call))["response"]
+        assert answer.startswith("I found: Error: "), answer
+        call.hang_up()
+
+
+def mcp_agent(url: str, **verb: Any) -> Any:
+    made = agent(["one", "two", "three"], greeting=False, mcpServers=[{"url": url}], **verb).given()
+    made["llm"] = {"vendor": "openai", "model": "gpt-4.1"}
+    return type(agent()).parse(made)
+
+
+@real_time
+async def test_the_guides_mcp_example_works_as_it_is_written() -> None:
+    model = Model("add", a=2, b=40)
+    async with (
+        mcp_server() as server,
+        model,
+        row("stt", "deepgram").server(Script()) as ears,
+        row("tts", "cartesia").server(Script()) as mouth,
+        application("updates.js", {"MCP_URL": f"http://127.0.0.1:{server.port}/sse"}) as url,
+    ):
+        ears.hears, ears.pause = ["hello there", "two and forty please"], 2.0
+        credentials = {
+            **model.account,
+            "deepgram": dict(row("stt", "deepgram").spec(ears.url).credentials),
+            "cartesia": dict(row("tts", "cartesia").spec(mouth.url).credentials),
+        }
+        house = House(
+            agent(app="desk"),
+            apps={"desk": f"{url}using-mcp-server"},
+            credentials=credentials,
+            outgoing={"allow": ["127.0.0.0/8"]},  # its MCP server is on this machine
+        )
+        async with house as at, at.call() as call:
+            told = await turn(at, call)
+            call.hang_up()
+    assert told["response"] == "I found: 42."
+    assert model.offered[-1].count("add") == 1
