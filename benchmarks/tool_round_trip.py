@@ -6,8 +6,9 @@ less the time that the tool itself took. A real server process; the model and th
 Three ways to a tool: a toolHook by webhook (signed), an application socket, an MCP server (Streamable HTTP). The tool
 takes 20 ms. The model is asked by text, so that no speech is in the way: each turn is one `generate_reply`.
 
-    to tool    the model's tool call has left → the tool has the request
-    back       the tool's answer has left → the model has the next prompt
+    trip       what `turn_end` calls rtt_ms, less the tool's own time
+    whole      what lies around that, too: the model's tool call has left → the tool has the request (to tool), and the
+               tool's answer has left → the model has the next prompt (back)
 """
 
 import argparse
@@ -57,12 +58,13 @@ Times = Sequence[tuple[str, float]]
 class Trip(NamedTuple):
     """Seconds."""
 
+    tool: float  # what the tool itself took, reading and writing included
     to_tool: float
     back: float
 
     @property
-    def added(self) -> float:
-        return sum(self)
+    def whole(self) -> float:
+        return self.to_tool + self.back
 
 
 # The model and the tools ------------------------------------------------------------------------------------
@@ -112,8 +114,8 @@ class Tools:
                 case "agent:tool-call":
                     asked, output = message["data"]["tool_call_id"], {"result": await self.work()}
                     answer = {"type": "command", "command": "llm:tool-output", "tool_call_id": asked, "data": output}
-                    await socket.send(json.dumps(answer))
                     self.left()
+                    await socket.send(json.dumps(answer))
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Mapping[str, str]]:
@@ -245,14 +247,18 @@ def serve_agentd(pipe: Connection, way: str, model: str, urls: Mapping[str, str]
 # Measuring --------------------------------------------------------------------------------------------------
 
 
-async def talk(port: int, calls: int) -> None:
-    """Silent calls, one after the other, each of which is told to reply :data:`TURNS` times by REST."""
+async def talk(port: int, calls: int) -> list[float]:
+    """Silent calls, one after the other, each of which is told to reply :data:`TURNS` times by REST. Returns the round
+    trips of the tool as agentd tells them, in seconds.
+    """
+    trips: list[float] = []
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
         for number in range(calls):
-            await one_call(client, f"ws://127.0.0.1:{port}/listen/demo", f"bench-{number}")
+            trips += await one_call(client, f"ws://127.0.0.1:{port}/listen/demo", f"bench-{number}")
+    return trips
 
 
-async def one_call(client: httpx2.AsyncClient, url: str, call_sid: str) -> None:
+async def one_call(client: httpx2.AsyncClient, url: str, call_sid: str) -> list[float]:
     update = {"agent_update": {"type": "generate_reply", "user_input": "Where is my order?"}}
     async with connect(url, compression=None) as socket:
         first = {"sampleRate": 8000, "mixType": "mono", "callSid": call_sid, "accountSid": "benchmark"}
@@ -261,27 +267,34 @@ async def one_call(client: httpx2.AsyncClient, url: str, call_sid: str) -> None:
         for _ in range(TURNS):
             (await client.put(f"/v1/Accounts/benchmark/Calls/{call_sid}", json=update)).raise_for_status()
             await asyncio.sleep(TOOL_S + REST_S)
+        events = asyncio.create_task(client.get(f"/v1/calls/{call_sid}/events?types=tool_result"))
+        await asyncio.sleep(REST_S)
+    told = (line.removeprefix("data: ") for line in (await events).text.splitlines() if line.startswith("data: {"))
+    return [result["rtt_ms"] / 1000 for result in map(json.loads, told) if result.get("type") == "tool_result"]
 
 
 def trips(model: Times, tools: Times) -> list[Trip]:
-    """The first turns are left out: connections are dialled in them."""
     found = []
     starts = [at for what, at in tools if what == "asked"]
     for asked, until in zip(starts, [*starts[1:], float("inf")], strict=True):
         called = max((at for what, at in model if what == "said" and at <= asked), default=None)
-        prompted = min((at for what, at in model if what == "asked" and at >= asked + TOOL_S), default=None)
+        prompted = min((at for what, at in model if what == "asked" and at >= asked + TOOL_S / 2), default=None)
         if called is None or prompted is None or prompted > until:
             continue
-        said = max((at for what, at in tools if what == "said" and asked + TOOL_S <= at <= prompted), default=None)
+        said = max((at for what, at in tools if what == "said" and asked + TOOL_S / 2 <= at <= prompted), default=None)
         if said is not None:
-            found.append(Trip(asked - called, prompted - said))
-    return found[3:]
+            found.append(Trip(said - asked, asked - called, prompted - said))
+    return found
 
 
 def quantile(values: Sequence[float], share: float) -> float:
     """In milliseconds."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000
+
+
+def shown(values: Sequence[float]) -> str:
+    return f"p50 {quantile(values, 0.5):5.2f} p99 {quantile(values, 0.99):5.2f}" if values else "-"
 
 
 def main() -> None:
@@ -299,19 +312,16 @@ def main() -> None:
             server = context.Process(target=serve_agentd, args=(child, way, model, urls), daemon=True)
             server.start()
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(talk(ours.recv(), args.calls))
+                told = runner.run(talk(ours.recv(), args.calls))
             server.terminate()
             server.join()
             pipe.send("next")
             found = trips(*pipe.recv())
-            added = [trip.added for trip in found]
-            parts = "  ".join(
-                f"{name.replace('_', ' ')} {quantile([getattr(trip, name) for trip in found], 0.5):5.2f}"
-                for name in Trip._fields
-            )
+            own = [rtt - trip.tool for rtt, trip in zip(told, found, strict=True)] if len(told) == len(found) else []
+            parts = (quantile([getattr(trip, name) for trip in found], 0.5) for name in ("to_tool", "back"))
             print(
-                f"{way:<8} {len(found):4} trips  added p50 {quantile(added, 0.5):5.2f}  "
-                f"p99 {quantile(added, 0.99):5.2f} ms  ({parts})",
+                f"{way:<8} {len(found):4} times, added ms: trip {shown(own)}  whole {shown([t.whole for t in found])}"
+                "  (to tool {:.2f}, back {:.2f})".format(*parts),
                 flush=True,
             )
         pipe.send(None)

@@ -11,6 +11,7 @@ import httpcore2
 import httpx2
 
 from providers.base import Lookup
+from providers.one_write import OneWrite, in_one_write
 from providers.registry import Shared
 from providers.sockets import EACH
 
@@ -42,6 +43,9 @@ class HttpPool:
     def __init__(self, *, trust_env: bool = True, lookup: Lookup | None = None) -> None:
         if lookup is None:
             self.http = httpx2.AsyncClient(limits=LIMITS, timeout=TIMEOUT, trust_env=trust_env, verify=tls())
+            for transport in (self.http._transport, *self.http._mounts.values()):
+                if isinstance(transport, httpx2.AsyncHTTPTransport):
+                    in_one_write(transport)
         else:
             self.http = httpx2.AsyncClient(timeout=TIMEOUT, trust_env=False, transport=Checked(lookup))
         self._dialling: dict[str, asyncio.Task[None]] = {}
@@ -105,7 +109,7 @@ def _transport(lookup: Lookup, secure: bool, limits: httpx2.Limits) -> httpx2.As
         max_connections=limits.max_connections,
         max_keepalive_connections=limits.max_keepalive_connections,
         keepalive_expiry=limits.keepalive_expiry,
-        network_backend=_Backend(lookup, secure),
+        network_backend=OneWrite(_Backend(lookup, secure)),
     )
     return transport
 

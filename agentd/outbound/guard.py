@@ -20,6 +20,7 @@ from agentd.outbound.guard_resolver import Resolve, system
 from config.files import Config
 from config.redirect import addresses
 from config.server import Outgoing
+from providers.one_write import in_one_write
 from providers.pools import LIMITS, Checked, tls
 from providers.sockets import CLOSE, DIAL, Direct, open_socket, quiet
 from providers.sockets import tls as websocket_tls
@@ -266,7 +267,7 @@ class _Routed(httpx2.AsyncBaseTransport):
 
 
 def _direct(limits: httpx2.Limits) -> httpx2.AsyncHTTPTransport:
-    return httpx2.AsyncHTTPTransport(verify=tls(), trust_env=False, limits=limits)
+    return in_one_write(httpx2.AsyncHTTPTransport(verify=tls(), trust_env=False, limits=limits))
 
 
 def _client(transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
