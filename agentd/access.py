@@ -79,12 +79,15 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Knock:
-    """What is known of a request before it is let in. ``address`` is the peer's; browsers name the ``origin``."""
+    """What is known of a request before it is let in. ``address`` is the peer's; browsers name the ``origin`` of their
+    page; ``host`` is whom the peer wants to speak to.
+    """
 
     door: Door
     address: str
     authorization: str | None = None
     origin: str | None = None
+    host: str | None = None
 
 
 class Gate:
@@ -227,7 +230,7 @@ class Guard:
         headers = Headers(scope=scope)
         door: Door = "listen" if scope["path"].startswith(CALLERS) else "keys"
         address = (scope.get("client") or ("",))[0]
-        knock = Knock(door, address, headers.get("authorization"), headers.get("origin"))
+        knock = Knock(door, address, headers.get("authorization"), headers.get("origin"), headers.get("host"))
         found = self._gate.decide(knock, asyncio.get_running_loop().time())
         if isinstance(found, Rights):
             scope[RIGHTS] = found
@@ -260,6 +263,9 @@ def _from_here(knock: Knock) -> Rights | Refusal:
     # Whatever page is open in a browser on this machine could phone an agent otherwise.
     if knock.origin is not None and not is_this_machine(_host(knock.origin)):
         return Refusal(403, "only pages of this machine may come in: access in agentd.yaml names nobody")
+    # A page elsewhere may have its own name lead here: it names no other origin then, and reads what it gets.
+    if knock.host and not is_this_machine(_host(f"//{knock.host}")):
+        return Refusal(403, "only this machine's own names may be asked for: access in agentd.yaml names nobody")
     return ANYTHING
 
 

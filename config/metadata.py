@@ -113,6 +113,8 @@ def _without(value: Any, path: Path) -> Any:
 def _refusal(agent: Agent, key: str, value: Any) -> str | None:
     if key == "app":
         return "only an agent's file names its application"
+    if key in ("noiseIsolation", "turnDetection") and _names_file(value):
+        return "a file is named, and which of this machine's files are read is the operator's to say"
     if key in (*_SPECS, "languageConfig", "noiseIsolation", "handoff") and redirects(_judged(key, value)):
         return "a host is named without auth of its own, and the server's credentials stay with their hosts"
     if key == "tts" and names_host(value) and any(entry.tts.auth for entry in agent.language_config.values()):
@@ -120,6 +122,17 @@ def _refusal(agent: Agent, key: str, value: Any) -> str | None:
     if key == "llm" and names_host(value) and brings_secret(agent.vendor_params):
         return "a host is named, and the credentials in vendorParams would go there"
     return None
+
+
+def _names_file(value: Any) -> bool:
+    match value:
+        case Mapping():
+            return any(_names_file(inner) for inner in value.values())
+        case str():
+            is_path = "/" in value or "\\" in value or value.lower().endswith((".kef", ".onnx"))
+            return is_path and "://" not in value
+        case _:
+            return False
 
 
 def _judged(key: str, value: Any) -> Any:

@@ -2,6 +2,7 @@
 on the other side two wake-ups, before anything has been asked.
 """
 
+import contextlib
 import ssl
 from typing import Any
 
@@ -34,10 +35,9 @@ class _Stream(httpcore2.AsyncNetworkStream):
         self._timeout: float | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        try:
-            await self._flush()
-        except httpcore2.WriteError:
-            pass  # as httpcore2 has it: the other side may have answered before it closed
+        if self._waiting:
+            with contextlib.suppress(httpcore2.WriteError):  # as httpcore2: it may have answered before it closed
+                await self._flush()
         return await self._inner.read(max_bytes, timeout)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109

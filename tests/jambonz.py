@@ -398,7 +398,7 @@ class AsgiLine:
             "path": path,
             "raw_path": quote(path).encode(),
             "query_string": query.encode(),
-            "headers": [(b"host", b"agentd.test")]
+            "headers": [(b"host", b"localhost")]
             + [(name.lower().encode(), value.encode()) for name, value in headers.items()],
             "subprotocols": list(subprotocols),
             "state": {},

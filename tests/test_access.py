@@ -321,3 +321,21 @@ def test_another_address_without_a_word_on_who_may_come_in_is_an_error_with_thre
 )
 def test_who_may_come_in_is_said_in_words(given: Any, words: str) -> None:
     assert in_words(access(given)) == words
+
+
+@pytest.mark.parametrize(
+    ("host", "may"),
+    [
+        ("localhost:8080", True),
+        ("127.0.0.1", True),
+        ("[::1]:8080", True),
+        (None, True),
+        ("evil.example:8080", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("192.168.1.4:8080", False),
+        ("[::1", False),
+    ],
+)
+def test_a_name_that_was_led_here_opens_nothing(host: str | None, may: bool) -> None:
+    assert (Gate(Access()).decide(Knock("keys", HERE, host=host), 0.0) == ANYTHING) is may

@@ -24,6 +24,7 @@ from tests.vendors.script import Script
 from tests.whole_call import House, agent
 
 WITHIN = 60.0  # seconds for a whole test: it fails rather than hangs
+BRISK = {"character": 0.01}  # seconds of sound for each character: nobody listens
 
 
 def real_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -82,7 +83,9 @@ async def test_the_guides_weather_tool_works_as_it_is_written(name: str) -> None
         model,
         open_meteo() as weather,
         application(name, {"GEOCODING_URL": weather, "FORECAST_URL": weather}) as url,
-        House(agent(["How is the weather in Oslo?"], app="desk"), apps={"desk": url}, credentials=model.account) as at,
+        House(
+            agent(["How is the weather in Oslo?"], tts=BRISK, app="desk"), apps={"desk": url}, credentials=model.account
+        ) as at,
         at.call() as call,
     ):
         told = await turn(at, call)
@@ -142,7 +145,7 @@ async def test_an_mcp_server_that_is_killed_costs_its_tools_and_the_next_turn_is
 
 
 def mcp_agent(url: str, **verb: Any) -> Any:
-    made = agent(["one", "two", "three"], greeting=False, mcpServers=[{"url": url}], **verb).given()
+    made = agent(["one", "two", "three"], tts=BRISK, greeting=False, mcpServers=[{"url": url}], **verb).given()
     made["llm"] = {"vendor": "openai", "model": "gpt-4.1"}
     return type(agent()).parse(made)
 

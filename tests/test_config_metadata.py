@@ -215,3 +215,21 @@ def test_the_file_itself_is_not_changed() -> None:
     before = FILE.given()
     apply_metadata(FILE, {"llm": {"model": "x"}, "stt": {"hints": []}})
     assert FILE.given() == before and FILE.llm == Llm.parse(before["llm"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"turnDetection": {"mode": "krisp", "model": "/etc/passwd"}},
+        {"turnDetection": {"mode": "krisp", "model": "mine.onnx"}},
+        {"turnDetection": {"mode": "krisp", "model": "..\\mine"}},
+        {"noiseIsolation": {"mode": "krisp", "model": "mine.KEF"}},
+        {"noiseIsolation": {"mode": "krisp", "auth": {"noiseModelPath": "/etc/shadow", "apiKey": "k"}}},
+    ],
+)
+def test_a_call_names_no_file_of_this_machine(override: dict[str, Any]) -> None:
+    agent, warnings = apply_metadata(Agent(), override)
+    (key,) = override
+    assert agent == Agent()
+    why = "a file is named, and which of this machine's files are read is the operator's to say"
+    assert warnings == [f"metadata: {key}: refused: {why}"]

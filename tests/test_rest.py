@@ -34,7 +34,7 @@ def a_house(**server: Any) -> House:
 
 
 def client(house: House, **options: Any) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(house.app), base_url="http://agentd.test", **options)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(house.app), base_url="http://localhost", **options)
 
 
 async def live(house: House, call: Call, calls: int = 1) -> None:

@@ -46,7 +46,7 @@ def basic(credentials: str) -> dict[str, str]:
 
 def client(house: House, address: str = "127.0.0.1", **options: Any) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(house.app, client=(address, 40000))
-    return httpx.AsyncClient(transport=transport, base_url="http://agentd.test", **options)
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost", **options)
 
 
 async def refusal(call: Call) -> Refused:
