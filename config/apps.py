@@ -1,7 +1,6 @@
 """Where the hooks of an agent lie: absolute addresses, or paths of the application that the agent's file names."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from config.check import Fault
@@ -43,16 +42,3 @@ def misplaced(agent: Agent, apps: Mapping[str, App]) -> Iterator[Fault]:
         hook = getattr(agent, attribute)
         if hook is not None and agent.app is None and is_path(hook.url):
             yield Fault((key,), "expected a URL, or an `app` whose path this is", repr(hook.url))
-
-
-def addresses(data: Any) -> Iterator[str]:
-    """Every address that a configuration names, word for word."""
-    match data:
-        case Mapping():
-            for value in data.values():
-                yield from addresses(value)
-        case list() | tuple():
-            for value in data:
-                yield from addresses(value)
-        case str() if "://" in data:
-            yield data

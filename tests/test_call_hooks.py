@@ -135,6 +135,26 @@ def test_a_hook_that_hears_of_everything_never_delays_audio(reply: Reply) -> Non
     virtual_time.run(main())
 
 
+def test_no_address_that_comes_with_a_call_leads_to_this_machine() -> None:
+    async def main() -> None:
+        async with Application() as trap, Application() as app:
+            mine = f"http://127.0.0.1:{trap.port}"
+            hostile = {
+                "toolHook": f"{mine}/tool",
+                "eventHook": {"url": f"{mine}/event", "username": "u", "password": "p"},
+                "actionHook": f"ws://127.0.0.1:{trap.port}/done",
+                "mcpServers": [{"url": f"{mine}/sse"}],
+                "toolFiller": {"type": "audio", "url": f"{mine}/loop.wav"},
+            }
+            file = with_tools(weather_agent(toolHook=f"{app.url}/tool"))
+            async with House(file) as house, house.call(metadata=hostile) as call:
+                await two_turns(house, call)
+            assert results(house)[0] == "Error: the address of the application is not allowed"
+            assert (trap.seen.connections, app.seen.connections) == (0, 0)
+
+    virtual_time.run(main())
+
+
 # What is told ---------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from config.apps import address, addresses, misplaced
+from config.apps import address, misplaced
 from config.files import load
 from config.metadata import apply_metadata, apply_verb
 from config.problems import ConfigError
@@ -79,8 +79,3 @@ def test_an_application_that_names_another_host_must_bring_the_key_for_it() -> N
         "the application's agent verb: llm: refused: a host is named without auth of its own, and the server's"
         " credentials stay with their hosts"
     ]
-
-
-def test_every_address_of_a_configuration_is_found_word_for_word() -> None:
-    data = {"a": "https://one.example/x", "b": [{"c": "ws://two.example"}, "no address"], "d": 1}
-    assert sorted(addresses(data)) == ["https://one.example/x", "ws://two.example"]

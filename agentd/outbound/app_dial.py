@@ -1,11 +1,11 @@
 """The way to an application's control socket: the handshake, and which SDK is at the other end."""
 
-import base64
 import re
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus, WebSocketException
 
+from agentd.outbound.basic_auth import basic
 from agentd.outbound.channel import HookFailed
 from agentd.outbound.guard import Blocked, Guard, OutgoingFailed
 from config.commands import LIMIT
@@ -23,8 +23,7 @@ async def dial(guard: Guard, url: str, username: str | None, password: str | Non
     """An open socket. Raises :class:`HookFailed`."""
     headers = {}
     if username is not None:
-        named = f"{username}:{password or ''}".encode()
-        headers["Authorization"] = f"Basic {base64.b64encode(named).decode()}"
+        headers["Authorization"] = basic(username, password)
     try:
         return await guard.dial(
             url,

@@ -1,6 +1,5 @@
 """What an MCP server is told, and what of its answers is taken: decided here, without any I/O."""
 
-import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import mcp.types as types
 from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
+from agentd.outbound.basic_auth import basic
 from providers.failures import redact
 
 Kind = Literal["http", "sse"]
@@ -33,8 +33,7 @@ def headers(auth: Mapping[str, Any]) -> dict[str, str]:
     """The request headers for the verb's ``auth``. Raises ``ValueError`` for what no header can hold."""
     found = {str(name): str(value) for name, value in (auth.get("headers") or {}).items()}
     if auth.get("username") is not None and auth.get("password") is not None:
-        pair = base64.b64encode(f"{auth['username']}:{auth['password']}".encode()).decode()
-        found["Authorization"] = f"Basic {pair}"
+        found["Authorization"] = basic(str(auth["username"]), str(auth["password"]))
     elif key := auth.get("apiKey") or auth.get("token"):
         found["Authorization"] = f"Bearer {key}"
     for each in (*found, *found.values()):

@@ -1,7 +1,6 @@
 """A hook of the verb at an absolute URL: each thing that the application is asked or told is one HTTP request."""
 
 import asyncio
-import base64
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from agentd import __version__
 from agentd.outbound import answers, signature
+from agentd.outbound.basic_auth import basic
 from agentd.outbound.channel import HookFailed, Verbs
 from agentd.outbound.guard import Answer, Blocked, Guard, NotConnected, OutgoingFailed, TooLarge, TooSlow
 from config.payloads import Payload
@@ -47,8 +47,7 @@ class Webhook:
         self._method = method
         self._headers = {"User-Agent": f"agentd/{__version__}"}
         if username is not None:
-            named = f"{username}:{password or ''}".encode()
-            self._headers["Authorization"] = f"Basic {base64.b64encode(named).decode()}"
+            self._headers["Authorization"] = basic(username, password)
         self._secret = secret
         self._info = info or {}
         self._tool_seconds = tool_seconds
