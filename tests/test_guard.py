@@ -26,7 +26,6 @@ from agentd.outbound.guard import (
     TooSlow,
 )
 from agentd.outbound.guard_vendors import lookup_for
-from config.files import Config
 from config.metadata import apply_metadata
 from config.server import Outgoing, Server
 from config.verb import Agent
@@ -208,7 +207,7 @@ def test_a_server_trusts_every_address_of_its_files() -> None:
             "languageConfig": {"de": {"tts": {"auth": {"url": "ws://10.0.0.3"}}}},
         }
     )
-    guard = Guard.of(Config(server, {"a": agent}))
+    guard = Guard.of(server).of_agent(agent)
     for address in (
         "http://10.0.0.1/v1",
         "7",
@@ -224,6 +223,14 @@ def test_a_server_trusts_every_address_of_its_files() -> None:
     ):
         assert guard.trusts(address)
     guard.check("http://public.example/")
+
+
+def test_what_the_file_of_one_agent_names_is_not_trusted_in_a_call_of_another() -> None:
+    mine, other = (Agent.parse({"toolHook": f"http://127.0.0.1:3000/{name}"}) for name in ("mine", "other"))
+    guard = Guard.of(Server()).of_agent(mine)
+    guard.check("http://127.0.0.1:3000/mine")
+    with pytest.raises(Blocked):
+        guard.check(other.tool_hook.url if other.tool_hook else "")
 
 
 # Requests -----------------------------------------------------------------------------------------------------------

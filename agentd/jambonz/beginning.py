@@ -37,11 +37,11 @@ class Beginning:
     def __init__(self, config: Config, guard: Guard, name: str, info: CallInfo, on_command: Any) -> None:
         if name not in config.agents:
             raise CallRefused(f"expected an agent of {', '.join(sorted(config.agents))}; got {name!r}")
-        self.guard = guard
         self._config = config
         self._info = info
         self._name = name
         self._file = config.agents[name]
+        self.guard = guard = guard.of_agent(self._file)
         self._hooks: Hooks | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._loop = asyncio.get_running_loop()

@@ -64,7 +64,7 @@ class Node:
     @property
     def guard(self) -> Guard:
         """The one of this server; closed with what vendors share."""
-        return self.shared.get("guard", lambda: Guard.of(self.config))
+        return self.shared.get("guard", lambda: Guard.of(self.config.server))
 
     def began(self, agent: str, events: EventLog) -> None:
         for observer in self.observers:
@@ -126,7 +126,7 @@ class Session:
         await self._node.ready.wait()
         self._beginning = beginning = Beginning(self._node.config, self._node.guard, name, info, self._told_by_app)
         agent = await beginning.agent()
-        call, port = self._begin(name, info, agent, await beginning.outside(agent))
+        call, port = self._begin(name, info, agent, await beginning.outside(agent), beginning.guard)
         began = asyncio.get_running_loop().time()
         live = LiveCall(info.call_sid, name, info.metadata, call, self.displace, began)
         self._node.calls.add(live)
@@ -149,7 +149,9 @@ class Session:
             raise CallRefused(f"expected the call's metadata as the first message, got {got} bytes of audio")
         return str(message["text"])
 
-    def _begin(self, name: str, info: wire.CallInfo, agent: Agent, outside: Outside) -> tuple[Call, Outbox]:
+    def _begin(
+        self, name: str, info: wire.CallInfo, agent: Agent, outside: Outside, guard: Guard
+    ) -> tuple[Call, Outbox]:
         server, shared = self._node.config.server, self._node.shared
         rate = wire.playback_rate(self._socket.query_params.get("playback_rate"), info.rate)
         port = Outbox(self._socket, rate)
@@ -157,7 +159,7 @@ class Session:
         inner = inner_rate(info.rate)
         self._call = call = Call(
             agent,
-            vendors.vendors(agent, server, shared, inner, rate, self._node.guard),
+            vendors.vendors(agent, server, shared, inner, rate, guard),
             port,
             rate=inner,
             playback_rate=rate,

@@ -17,9 +17,9 @@ from agentd import __version__
 from agentd.outbound.addresses import Place, Policy, Refused, host_of, place_of
 from agentd.outbound.guard_failures import Blocked, NoAnswer, NotConnected, OutgoingFailed, TooLarge, TooSlow, failures
 from agentd.outbound.guard_resolver import Resolve, system
-from config.files import Config
 from config.redirect import addresses
-from config.server import Outgoing
+from config.server import Outgoing, Server
+from config.verb import Agent
 from providers.one_write import in_one_write
 from providers.pools import LIMITS, Checked, tls
 from providers.sockets import CLOSE, DIAL, Direct, open_socket, quiet
@@ -61,11 +61,13 @@ class Guard:
         self._http = {True: _client(_direct(LIMITS)), False: _client(Checked(self.lookup))}  # is the URL trusted?
 
     @classmethod
-    def of(cls, config: Config, *, resolve: Resolve = system) -> "Guard":
-        """The one of a server: what its files name is trusted."""
-        parts = [config.server.given(), *(agent.given() for agent in config.agents.values())]
-        trusted = (address for part in parts for address in addresses(part))
-        return cls(config.server.outgoing, trusted, resolve=resolve)
+    def of(cls, server: Server, *, resolve: Resolve = system) -> "Guard":
+        """The one of a server: what ``agentd.yaml`` names is trusted."""
+        return cls(server.outgoing, addresses(server.given()), resolve=resolve)
+
+    def of_agent(self, agent: Agent) -> "Guard":
+        """The same for one call: what the file of its agent names is trusted as well, that of another is not."""
+        return self.trusting(addresses(agent.given()))
 
     def trusting(self, urls: Iterable[str]) -> "Guard":
         """The same pools and rules with more trusted URLs: one per call, cheap. Only the first is to be closed."""
