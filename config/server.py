@@ -65,7 +65,7 @@ class Defaults(Part):
 class App(ServerPart):
     """An application: its socket (ws, wss) or its webhooks (http, https). ``secret`` signs what is posted to it.
     ``told_as``: events and tool calls go over its socket as ``agent:event``, ``agent:tool-call``, or as ``verb:hook``;
-    left out, as its SDK understands them.
+    left out, as its SDK understands them. ``apology`` is what the caller hears when it does not say what is to be done.
     """
 
     in_words = "a URL or an object"
@@ -75,6 +75,7 @@ class App(ServerPart):
     password: SecretStr | None = None
     secret: SecretStr | None = None
     told_as: Literal["agent", "verb"] | None = None
+    apology: Name = "We are sorry, your call cannot be answered at the moment. Goodbye."
 
 
 class Hooks(ServerPart):

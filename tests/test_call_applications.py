@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.added_latency import row
 from providers.base import ToolCall
+from tests.control import SID, Control
 from tests.jambonz import Call, voice
 from tests.node import application
 from tests.open_meteo import open_meteo
@@ -177,3 +178,34 @@ async def test_the_guides_mcp_example_works_as_it_is_written() -> None:
             call.hang_up()
     assert told["response"] == "I found: 42."
     assert model.offered[-1].count("add") == 1
+
+
+# Through the gateway --------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def through_the_gateway(url: str, model: Model, finals: list[str]) -> AsyncIterator[tuple[House, Call]]:
+    """A call whose control socket is jambonz's: the application hears of it through us, and its agent runs here."""
+    made = agent(finals, tts=BRISK).given()
+    defaults = {"stt": made["stt"], "tts": made["tts"], "llm": {"vendor": "openai"}}
+    servers = {"apps": {"desk": url}, "credentials": model.account, "outgoing": {"allow": ["127.0.0.0/8"]}}
+    async with House(agent(), defaults=defaults, **servers) as at, Control(at.app, "desk") as jambonz:
+        (listen,) = await jambonz.ask("session:new")
+        async with at.call(agent=listen["url"].rpartition("/")[2]) as call:
+            yield at, call
+            call.hang_up()
+        assert await jambonz.ask("verb:hook", {"call_sid": SID}, listen["actionHook"]) == [{"verb": "hangup"}]
+
+
+@real_time
+@pytest.mark.parametrize("name", ["weather.js", "weather.py"])
+async def test_applications_run_unchanged_behind_the_gateway(name: str) -> None:
+    model = Model("get_weather", location="Oslo")
+    async with (
+        model,
+        open_meteo() as weather,
+        application(name, {"GEOCODING_URL": weather, "FORECAST_URL": weather}) as url,
+        through_the_gateway(url, model, ["How is the weather in Oslo?"]) as (at, call),
+    ):
+        told = await turn(at, call)
+    assert told["response"] == "I found: Temperature: 7.3°C, Wind: 12.1 km/h."

@@ -3,7 +3,9 @@
 import asyncio
 import importlib
 import logging
+import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from agentd.call import setup
@@ -12,15 +14,16 @@ from agentd.call.outside import Outside
 from agentd.call.sound import BadSound
 from agentd.call.tools import Mcp
 from agentd.errors import CallRefused
+from agentd.jambonz.tickets import Ticket
 from agentd.jambonz.wire import CallInfo
 from agentd.ops.registry import account_of
 from agentd.outbound.application import Application, agent_verb
-from agentd.outbound.channel import HookFailed
+from agentd.outbound.channel import HookFailed, Verbs
 from agentd.outbound.guard import Guard
 from agentd.outbound.hooks import Hooks
-from agentd.outbound.jambonz_api import transfer_by
+from agentd.outbound.jambonz_api import Transfer, transfer_by
 from config import payloads
-from config.files import Config
+from config.files import Config, with_defaults
 from config.metadata import apply_metadata, apply_verb
 from config.verb import Agent
 
@@ -31,16 +34,22 @@ MCP = "agentd.outbound.mcp"  # imported when it is asked for: the SDK takes half
 
 class Beginning:
     """One call's. Raises :class:`CallRefused` for an agent that there is not. ``on_command`` gets what the application
-    sends unasked. :meth:`end` it, whatever came of the call.
+    sends unasked; ``ticket`` is the one of a call that comes through the gateway. :meth:`end` it, whatever came of it.
     """
 
-    def __init__(self, config: Config, guard: Guard, name: str, info: CallInfo, on_command: Any) -> None:
-        if name not in config.agents:
+    def __init__(
+        self, config: Config, guard: Guard, name: str, info: CallInfo, on_command: Any, ticket: Ticket | None = None
+    ) -> None:
+        if ticket is None and name not in config.agents:
             raise CallRefused(f"expected an agent of {', '.join(sorted(config.agents))}; got {name!r}")
         self._config = config
         self._info = info
-        self._name = name
-        self._file = config.agents[name]
+        self._name = name if ticket is None else ticket.app
+        self._ticket = ticket
+        self._next: Verbs = []  # what comes behind the agent, before what the application wants
+        self._file = (
+            config.agents[name] if ticket is None else with_defaults(Agent(), config.server.defaults, os.environ)
+        )
         self.guard = guard = guard.of_agent(self._file)
         self._hooks: Hooks | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -54,15 +63,19 @@ class Beginning:
             secret=secret.get_secret_value() if secret is not None else None,
             tool_seconds=self._file.deadlines.tool,
             on_command=on_command,
+            socket=None if ticket is None else ticket.socket,
         )
+        if ticket is not None:
+            ticket.take_commands(on_command)
 
     async def agent(self) -> Agent:
         """The agent of this call: its file, the call's metadata over it, and over both the verb that the application
         answers with.
         """
-        agent, warnings = apply_metadata(self._file, self._info.metadata)
+        agent, warnings = apply_metadata(self._file, self._info.metadata if self._ticket is None else {})
         try:
-            verb, others = agent_verb(await self._application.open())
+            verbs = await self._application.open()
+            verb, others = agent_verb(verbs if self._ticket is None else [self._ticket.verb])
         except HookFailed as exc:
             # The file may well be enough; what needs the application will say that it is not there.
             log.warning("application not reached", extra={**self._fields(), "error": str(exc)})
@@ -95,15 +108,21 @@ class Beginning:
 
     async def end(self, outcome: Outcome) -> None:
         """The call is over, or has not begun: the last events, the actionHook, and goodbye to the application."""
+        verbs: Verbs = []
         try:
             if self._hooks is not None:
                 verbs = await self._hooks.finish(outcome.payload(self._config.server.events.names))
-                if wanted := [str(verb.get("verb")) for verb in verbs]:
+                wanted = [str(verb.get("verb")) for verb in verbs]
+                if wanted and self._ticket is None:
                     # The listen verb's own actionHook says what comes next, and jambonz asks that.
                     log.info("verbs of the actionHook are not run here", extra={**self._fields(), "verbs": wanted})
             seconds = round(self._loop.time() - self._began)
             await self._application.aclose({"call_status": "completed", "duration": seconds})
         finally:
+            if self._ticket is not None:
+                self._ticket.take_commands(None)
+                if not self._ticket.done.done():
+                    self._ticket.done.set_result([*self._next, *verbs])
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -115,11 +134,17 @@ class Beginning:
         tools: Mcp = sys.modules[MCP].McpTools(agent.mcp_servers, self.guard, deadline=agent.deadlines.tool)
         return tools
 
-    def _transfer(self) -> Any:
+    def _transfer(self) -> Transfer | None:
+        if self._ticket is not None:
+            return self._handed_on
         jambonz, account = self._config.server.jambonz, str(self._info.metadata.get("accountSid") or "")
         if jambonz is None or not account:
             return None
         return transfer_by(jambonz, self.guard, account, self._info.call_sid)
+
+    async def _handed_on(self, verb: Mapping[str, Any]) -> None:
+        """For jambonz, as soon as the listen has ended."""
+        self._next = [dict(verb)]
 
     async def _fetch(self, url: str) -> bytes:
         answer = await self.guard.fetch(url)

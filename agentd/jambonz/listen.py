@@ -22,6 +22,7 @@ from agentd.errors import DISCONNECTED, SERVER_ERROR, SERVER_FAILURE, AgentdErro
 from agentd.jambonz import outbox, wire
 from agentd.jambonz.beginning import Beginning
 from agentd.jambonz.outbox import GONE, Outbox
+from agentd.jambonz.tickets import Tickets
 from agentd.ops.log import EventLog
 from agentd.ops.registry import LiveCall, LiveCalls, account_of
 from agentd.outbound.guard import Guard
@@ -57,6 +58,7 @@ class Node:
     config: Config
     shared: Shared = field(default_factory=Shared)
     calls: LiveCalls = field(default_factory=LiveCalls)
+    tickets: Tickets = field(default_factory=Tickets)
     detector_for: Any = webrtc_detector
     ready: asyncio.Event = field(default_factory=_set_event)
     observers: list[Any] = field(default_factory=list)  # called with (agent's name, EventLog) as each call begins
@@ -100,7 +102,7 @@ class Session:
         socket = self._socket
         name = str(socket.path_params.get("agent", ""))
         rights = access.rights_of(socket.scope)
-        if not rights.has_agent(name):
+        if not rights.has_agent(self._node.tickets.app_of(name) or name):
             await access.refuse(access.unauthorized("listen"), socket.scope, socket.send)
             return
         await socket.accept(wire.subprotocol(socket.scope.get("subprotocols", [])))
@@ -121,10 +123,11 @@ class Session:
 
     async def _run(self, name: str, rights: access.Rights) -> None:
         info = wire.metadata(await self._first_message())
-        if not rights.has(name, account_of(info.metadata)):
+        if not rights.has(self._node.tickets.app_of(name) or name, account_of(info.metadata)):
             raise CallRefused("expected a call of an account that these credentials are for, got one of another")
         await self._node.ready.wait()
-        self._beginning = beginning = Beginning(self._node.config, self._node.guard, name, info, self._told_by_app)
+        node, ticket = self._node, self._node.tickets.take(name, info.call_sid)
+        self._beginning = beginning = Beginning(node.config, node.guard, name, info, self._told_by_app, ticket)
         agent = await beginning.agent()
         call, port = self._begin(name, info, agent, await beginning.outside(agent), beginning.guard)
         began = asyncio.get_running_loop().time()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from agentd.outbound.app_socket import AppSocket
@@ -21,9 +21,26 @@ from config.verb import Agent
 log = logging.getLogger("agentd.outbound.application")
 
 
+class ControlSocket(Protocol):
+    """The socket of an application: :class:`AppSocket`, or one that jambonz holds (the gateway's)."""
+
+    where: str
+
+    async def open(self) -> Verbs: ...
+
+    async def run(self) -> None: ...
+
+    async def status(self, payload: Payload) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+    def channel(self, hook: str) -> Channel: ...
+
+
 class Application:
     """``app`` is what the agent's file names, if it does; ``info`` is what every hook is told of the call; ``secret``
-    signs webhooks that have no secret of their own; ``on_command`` gets what the application sends unasked.
+    signs webhooks that have no secret of their own; ``on_command`` gets what the application sends unasked. ``socket``
+    is there already where the call came through the gateway.
     """
 
     def __init__(
@@ -35,6 +52,7 @@ class Application:
         secret: str | None,
         tool_seconds: float,
         on_command: Callable[[Command | Update], None],
+        socket: ControlSocket | None = None,
     ) -> None:
         self._app = app
         self._guard = guard
@@ -43,8 +61,8 @@ class Application:
         self._tool_seconds = tool_seconds
         self._on_command = on_command
         self._others: dict[str, AppSocket] = {}  # of hooks with a socket of their own, by URL
-        self.socket: AppSocket | None = None
-        if app is not None and is_socket(app.url):
+        self.socket = socket
+        if socket is None and app is not None and is_socket(app.url):
             password = app.password.get_secret_value() if app.password else None
             self.socket = self._dialled(app.url, app.username, password, told_as=app.told_as)
 
@@ -86,7 +104,7 @@ class Application:
                 log.info("application not told of the end", extra={"where": socket.where, "error": str(exc)})
             await socket.aclose()
 
-    def _sockets(self) -> list[AppSocket]:
+    def _sockets(self) -> list[ControlSocket]:
         return [*([self.socket] if self.socket is not None else []), *self._others.values()]
 
     async def _keep(self, socket: AppSocket) -> None:

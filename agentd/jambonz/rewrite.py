@@ -1,0 +1,38 @@
+"""What an application wants of jambonz, with every `agent` verb replaced by a `listen` on us. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from config.verb import VERBS
+
+Verb = dict[str, Any]
+Ticket = Callable[[Verb], Verb]
+"""Takes an agent verb; returns the listen verb that leads here."""
+
+OURS = "/agentd/"  # the paths of our own actionHooks, on the application's socket
+
+
+def rewritten(verbs: Sequence[Verb], ticket: Ticket) -> list[Verb] | None:
+    """The same verbs with listens in place of agents; ``None`` where there is no agent among them."""
+    if not any(verb.get("verb") in VERBS for verb in verbs):
+        return None
+    return [ticket(verb) if verb.get("verb") in VERBS else verb for verb in verbs]
+
+
+def listen_verb(base: str, token: str, *, auth: Mapping[str, str] | None, rate: int = 8000) -> Verb:
+    """``base`` is our address as jambonz reaches it (ws or wss); ``rate`` that of the phone line, in Hz."""
+    return {
+        "verb": "listen",
+        "url": f"{base.rstrip('/')}/listen/{token}",
+        "actionHook": f"{OURS}{token}",
+        "sampleRate": rate,
+        "mixType": "mono",
+        "passDtmf": True,
+        "bidirectionalAudio": {"enabled": True, "streaming": True, "sampleRate": rate},
+        **({"wsAuth": dict(auth)} if auth else {}),
+    }
+
+
+def our_token(hook: object) -> str | None:
+    """The token in one of our paths."""
+    return hook.removeprefix(OURS) if isinstance(hook, str) and hook.startswith(OURS) else None
