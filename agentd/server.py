@@ -20,7 +20,7 @@ from agentd import __version__, access
 from agentd.call import vendors
 from agentd.jambonz import openapi, rest
 from agentd.jambonz.beginning import import_mcp
-from agentd.jambonz.gateway import Gateway
+from agentd.jambonz.control import Gateways
 from agentd.jambonz.listen import Node, Session
 from providers.base import ProviderError
 from providers.registry import UnknownVendor
@@ -46,8 +46,7 @@ def build_app(node: Node) -> Starlette:
     async def listen(websocket: WebSocket) -> None:
         await Session(node, websocket).run()
 
-    async def gateway(websocket: WebSocket) -> None:
-        await Gateway(node.config, node.guard, node.tickets, websocket).run()
+    gateways = Gateways(node)
 
     async def livez(request: Request) -> PlainTextResponse:
         return PlainTextResponse("ok")
@@ -73,7 +72,7 @@ def build_app(node: Node) -> Starlette:
     return Starlette(
         routes=[
             WebSocketRoute("/listen/{agent}", listen),
-            WebSocketRoute("/app/{app}", gateway),
+            WebSocketRoute("/app/{app}", gateways.serve),
             Route("/livez", livez),
             Route("/healthz", healthz),
             *rest.routes(node),

@@ -44,12 +44,15 @@ class Model(OpenAiServer):
         self._tool = tool
         self._arguments = json.dumps(arguments)
         self.offered: list[list[str]] = []  # names of tools, prompt by prompt
+        self.prompts: list[Any] = []
+        self.others: dict[str, Any] = {}  # credentials of other vendors
 
     def pieces(self, request: Request) -> list[bytes]:
         body = request.json()
         last = body["messages"][-1]
         names = [tool["function"]["name"] for tool in body.get("tools", ())]
         self.offered.append(names)
+        self.prompts.append(body)
         if last["role"] == "tool":
             self.answer = Answer((f"I found: {last['content']}.",))
         elif last["role"] == "user" and self._tool in names:
@@ -60,7 +63,7 @@ class Model(OpenAiServer):
 
     @property
     def account(self) -> dict[str, Any]:
-        return {"openai": {"apiKey": "sk-test", "baseURL": f"{self.url}/v1"}}
+        return {"openai": {"apiKey": "sk-test", "baseURL": f"{self.url}/v1"}, **self.others}
 
 
 async def turn(house: House, call: Call) -> dict[str, Any]:
@@ -209,3 +212,36 @@ async def test_applications_run_unchanged_behind_the_gateway(name: str) -> None:
     ):
         told = await turn(at, call)
     assert told["response"] == "I found: Temperature: 7.3°C, Wind: 12.1 km/h."
+
+
+# The guide's examples of updates: what the application does at the first event, and what the model is told then.
+UPDATES: list[tuple[str, str]] = [
+    ("crm-injection", "CRM context: Customer name: Sarah Mitchell."),
+    ("persona-switch", "You are now a billing support agent."),
+    ("supervisor-interrupt", "URGENT: Tell the customer about the flash sale"),
+    ("dynamic-tools", "web_search"),
+]
+
+
+@real_time
+async def test_the_guides_updates_reach_the_agent_through_the_gateway() -> None:
+    async with application("updates.js") as url:
+        await asyncio.gather(*(told_of(f"{url}{name}", words) for name, words in UPDATES))
+
+
+async def told_of(url: str, words: str) -> None:
+    model = Model("no such tool")
+    async with (
+        model,
+        row("stt", "deepgram").server(Script()) as ears,
+        row("tts", "cartesia").server(Script()) as mouth,
+    ):
+        ears.hears, ears.pause = ["hello there"] * 20, 1.0
+        model.others = {
+            "deepgram": dict(row("stt", "deepgram").spec(ears.url).credentials),
+            "cartesia": dict(row("tts", "cartesia").spec(mouth.url).credentials),
+        }
+        async with through_the_gateway(url, model, []) as (at, call):
+            async with asyncio.timeout(WITHIN):
+                while words not in json.dumps(model.prompts):
+                    await turn(at, call)

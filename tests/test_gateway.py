@@ -218,6 +218,67 @@ def test_an_application_that_does_not_say_what_to_do_is_excused_and_the_call_end
     virtual_time.run(main())
 
 
+def test_when_the_applications_socket_breaks_the_agent_goes_on_and_it_is_found_again() -> None:
+    async def main() -> None:
+        async with (
+            Application([VERB], next_verbs=[{"verb": "hangup"}], tools=lambda name, arguments: "fine") as app,
+            house(app.url) as at,
+            Control(at.app, "desk") as jambonz,
+        ):
+            (listen,) = await jambonz.ask("session:new")
+            async with audio(at, listen) as call:
+                await at.turn(call)
+                app.drop()
+                await app.got("session:reconnect")
+                assert (await at.turn(call))["response"] == "You are welcome."
+                call.hang_up()
+            assert await jambonz.ask("verb:hook", {"call_sid": SID}, listen["actionHook"]) == [{"verb": "hangup"}]
+            (again,) = app.of("session:reconnect")
+        assert again["data"] == SESSION
+        assert [message["type"] for message in jambonz.messages] == ["ack", "ack"]
+
+    virtual_time.run(main())
+
+
+def test_when_jambonzs_socket_breaks_the_agent_goes_on_and_the_next_one_has_its_call() -> None:
+    async def main() -> None:
+        async with (
+            Application([VERB], next_verbs=[{"verb": "hangup"}], tools=lambda name, arguments: "fine") as app,
+            house(app.url) as at,
+            Control(at.app, "desk") as lost,
+        ):
+            (listen,) = await lost.ask("session:new")
+            async with audio(at, listen) as call:
+                await at.turn(call)
+                lost.line.abort()
+                await asyncio.sleep(1)
+                await app.say({"type": "command", "command": "tag", "data": {"said": "meanwhile"}})
+                await asyncio.sleep(1)
+                async with Control(at.app, "desk") as jambonz:
+                    assert await jambonz.ask("session:reconnect") == []
+                    await at.turn(call)
+                    call.hang_up()
+                    verbs = await jambonz.ask("verb:hook", {"call_sid": SID}, listen["actionHook"])
+            assert verbs == [{"verb": "hangup"}]
+            assert [message.get("command") for message in jambonz.messages][1] == "tag"
+            assert app.of("session:reconnect") == [] and len(app.of("agent:event")) > 4
+
+    virtual_time.run(main())
+
+
+def test_jambonz_that_does_not_come_back_ends_the_applications_session() -> None:
+    async def main() -> None:
+        async with Application([VERB]) as app, house(app.url) as at, Control(at.app, "desk") as lost:
+            await lost.ask("session:new")
+            lost.line.abort()
+            await asyncio.sleep(14)
+            assert app.closed == []
+            await asyncio.sleep(3)
+            assert app.closed == [1000]
+
+    virtual_time.run(main())
+
+
 def test_when_the_application_leaves_jambonz_is_told_and_nothing_is_left() -> None:
     async def main() -> None:
         async with Application([VERB]) as app, house(app.url) as at:

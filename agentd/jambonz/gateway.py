@@ -14,19 +14,20 @@ import contextlib
 import json
 import logging
 import uuid
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from agentd import access
 from agentd.jambonz.outbox import GONE
-from agentd.jambonz.rewrite import listen_verb, our_token, rewritten
+from agentd.jambonz.rewrite import OURS, listen_verb, our_token, rewritten
 from agentd.jambonz.tickets import VALID, Ticket, Tickets
 from agentd.outbound.answers import DONE
-from agentd.outbound.app_dial import SUBPROTOCOL, dial, hears_only_hooks
+from agentd.outbound.app_dial import dial, hears_only_hooks
+from agentd.outbound.app_socket import BROKEN, CLOSED, DELIBERATE, PAUSE, TRIES
 from agentd.outbound.channel import Channel, HookFailed, Verbs
 from agentd.outbound.guard import Guard
 from agentd.outbound.sending import Letter, Questions
@@ -35,11 +36,13 @@ from config.apps import is_socket
 from config.commands import Ack, Command, Malformed, ToolOutput, Update
 from config.files import Config
 from config.payloads import Payload
+from config.server import App
 
 log = logging.getLogger("agentd.gateway")
 
-FIRST = 5.0  # seconds for jambonz's first message
 ACK = 4.5  # seconds for the application's answer to what we ask: jambonz waits 5 for ours
+ORPHAN = 15.0  # seconds that a call waits for jambonz's socket to come back
+WAITING = 200  # messages for it meanwhile
 GOODBYE = 60.0  # seconds that an apology may take
 LIMIT = 256 * 1024  # characters of a message of jambonz's
 LONGEST_ACK = 24 * 1024  # bytes that jambonz takes from an application
@@ -48,19 +51,24 @@ LONGEST_ACK = 24 * 1024  # bytes that jambonz takes from an application
 class Gateway:
     """One call's, from jambonz's connection to its end."""
 
-    def __init__(self, config: Config, guard: Guard, tickets: Tickets, socket: WebSocket) -> None:
+    def __init__(self, config: Config, guard: Guard, tickets: Tickets, name: str, base: str) -> None:
         self._config = config
         self._guard = guard
         self._tickets = tickets
-        self._socket = socket
-        self._name = str(socket.path_params.get("app", ""))
+        self._name = name
+        self._base = base
         self._call_sid = ""
         self._info: Payload = {}  # what every hook is told of the call
+        self._socket: WebSocket | None = None  # jambonz's, while it is there
+        self._is_jambonz_there = asyncio.Event()
+        self._waiting: deque[str] = deque(maxlen=WAITING)  # for jambonz, while it is away; the oldest is dropped
         self._app: ClientConnection | None = None
+        self._is_app_there = asyncio.Event()
         self._told_by_hook = False
         self._apology = ""
         self._new = ""  # the msgid of session:new …
         self._first = ""  # … until it is answered
+        self._again = ""  # the msgid of the latest session:reconnect
         self._acks = Questions()  # of what we ask the application, by msgid
         self._tools = Questions()  # by tool_call_id
         self._on_command: Callable[[Any], None] | None = None  # of the agent that is running
@@ -68,65 +76,101 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
 
-    async def run(self) -> None:
-        """Raises nothing: each side is told by a close code."""
-        rights = access.rights_of(self._socket.scope)
-        if not rights.has_agent(self._name):
-            await access.refuse(access.unauthorized("listen"), self._socket.scope, self._socket.send)
-            return
-        offered = self._socket.scope.get("subprotocols", [])
-        await self._socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
-        code, reason = 1000, ""
+    async def run(self, socket: WebSocket, first: str) -> None:
+        """From jambonz's ``first`` message to the end of the call. Raises :class:`HookFailed`."""
         try:
-            await self._run()
-        except HookFailed as exc:
-            log.warning("application not reached", extra=self._fields(error=str(exc)))
-            code, reason = 1011, "the application could not be reached"
-        except Exception:
-            log.exception("gateway crashed", extra=self._fields())
-            code, reason = 1011, "server failure"
+            await self._run(socket, first)
         finally:
-            self._end()
+            self._over.set()
+            for questions in (self._acks, self._tools):
+                questions.fail(CLOSED)
+            for token in self._open:
+                self._tickets.forget(token)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._app is not None:
                 await self._app.close(1000)
-            with contextlib.suppress(*GONE):
-                await self._socket.close(code, reason)
 
-    async def _run(self) -> None:
+    async def _run(self, socket: WebSocket, first: str) -> None:
         app = self._config.server.apps.get(self._name)
         if app is None or not is_socket(app.url):
             raise HookFailed("expected an application with a ws or wss URL under apps")
-        async with asyncio.timeout(FIRST):
-            first = await self._socket.receive_text()
         found = _object(first)
         self._call_sid = str(found.get("call_sid") or "")
         self._info = _info(found.get("data"))
         self._apology = app.apology
         self._new = self._first = str(found.get("msgid") or "")
-        password = app.password.get_secret_value() if app.password else None
+        self._socket = socket
         try:
-            self._app = await dial(self._guard, app.url, app.username, password)
+            await self._dial(app)
         except HookFailed as exc:
             await self._apologise(str(exc))
-            await self._until_jambonz_leaves()
+            await self._until_jambonz_leaves(socket)
             return
-        self._told_by_hook = app.told_as == "verb" or (app.told_as is None and hears_only_hooks(self._app))
-        await self._app.send(first)
+        await self._to_app(first)
         self._spawn(self._wait_for_verbs())
-        pumps = [asyncio.create_task(self._from_jambonz()), asyncio.create_task(self._from_app(self._app))]
-        try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (*pumps, *self._tasks):
-                task.cancel()
-            await asyncio.gather(*pumps, *self._tasks, return_exceptions=True)
+        self._spawn(self._keep_application(app, found.get("data")))
+        self._spawn(self._pump(socket))
+        await self._over.wait()
 
-    def _end(self) -> None:
+    # Connections that come and go --------------------------------------------------------------------------
+
+    async def back(self, socket: WebSocket, msgid: str) -> None:
+        """For jambonz that is back (`session:reconnect`). Returns when it leaves again."""
+        self._socket = socket
+        self._is_jambonz_there.set()
+        await self._to_jambonz(json.dumps({"type": "ack", "msgid": msgid, "data": []}))
+        while self._waiting and self._socket is socket:
+            await self._to_jambonz(self._waiting.popleft())
+        await asyncio.wait([self._spawn(self._pump(socket))])
+
+    async def _pump(self, socket: WebSocket) -> None:
+        code = 1006
+        try:
+            await self._from_jambonz(socket)
+        except WebSocketDisconnect as exc:
+            code = exc.code
+        except (OSError, RuntimeError):
+            pass  # gone
+        if self._socket is not socket:
+            return  # it has been back already
+        self._socket = None
+        if code not in DELIBERATE:
+            log.warning("jambonz lost", extra=self._fields(code=code))
+            self._is_jambonz_there.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ORPHAN):
+                    await self._is_jambonz_there.wait()
+        if self._socket is None:
+            self._over.set()
+
+    async def _dial(self, app: App) -> None:
+        password = app.password.get_secret_value() if app.password else None
+        self._app = await dial(self._guard, app.url, app.username, password)
+        self._told_by_hook = app.told_as == "verb" or (app.told_as is None and hears_only_hooks(self._app))
+        self._is_app_there.set()
+
+    async def _keep_application(self, app: App, data: Any) -> None:
+        """Read what it sends; lost, it is dialled again and told of the call anew."""
+        while (connection := self._app) is not None:
+            await self._from_app(connection)
+            self._is_app_there.clear()
+            for questions in (self._acks, self._tools):
+                questions.fail(BROKEN)
+            if connection.close_code in DELIBERATE:
+                break
+            log.warning("application lost", extra=self._fields(code=connection.close_code))
+            self._app = None
+            for attempt in range(TRIES):
+                await asyncio.sleep(PAUSE * 2**attempt)
+                with contextlib.suppress(HookFailed):
+                    await self._dial(app)
+                    again = payloads.message("session:reconnect", self._call_sid, str(uuid.uuid4()), data)
+                    self._again = str(again["msgid"])
+                    await self._to_app(json.dumps(again))
+                    break
         self._over.set()
-        for questions in (self._acks, self._tools):
-            questions.fail("the connection to the application is closed")
-        for token in self._open:
-            self._tickets.forget(token)
 
     # An application that does not say what is to be done ---------------------------------------------------
 
@@ -141,27 +185,27 @@ class Gateway:
         verbs = [{"verb": "say", "text": self._apology}, {"verb": "hangup"}]
         await self._to_jambonz(json.dumps({"type": "ack", "msgid": msgid, "data": verbs}))
 
-    async def _until_jambonz_leaves(self) -> None:
+    async def _until_jambonz_leaves(self, socket: WebSocket) -> None:
         with contextlib.suppress(*GONE, TimeoutError):
             async with asyncio.timeout(GOODBYE):
                 while True:
-                    await self._socket.receive_text()
+                    await socket.receive_text()
 
     # jambonz → application -------------------------------------------------------------------------------
 
-    async def _from_jambonz(self) -> None:
-        with contextlib.suppress(*GONE, ConnectionClosed):
-            while True:
-                text = await self._socket.receive_text()
-                if len(text) > LIMIT:
-                    log.warning("message of jambonz ignored", extra=self._fields(characters=len(text)))
-                    continue
-                found = _object(text) if '"/agentd/' in text else {}
-                token = our_token(found.get("hook"))
-                if token is not None and found.get("type") == "verb:hook":
-                    self._spawn(self._listen_ended(token, str(found.get("msgid") or "")))
-                else:
-                    await self._to_app(text)
+    async def _from_jambonz(self, socket: WebSocket) -> None:
+        """Until it leaves, which is an exception."""
+        while True:
+            text = await socket.receive_text()
+            if len(text) > LIMIT:
+                log.warning("message of jambonz ignored", extra=self._fields(characters=len(text)))
+                continue
+            found = _object(text) if f'"{OURS}' in text else {}
+            token = our_token(found.get("hook"))
+            if token is not None and found.get("type") == "verb:hook":
+                self._spawn(self._listen_ended(token, str(found.get("msgid") or "")))
+            else:
+                await self._to_app(text)
 
     async def _listen_ended(self, token: str, msgid: str) -> None:
         """Our listen verb is over: what comes next is the application's to say."""
@@ -187,8 +231,15 @@ class Gateway:
         return []
 
     async def _to_app(self, text: str) -> None:
-        assert self._app is not None
-        await self._app.send(text)
+        """Waits while the application is away: then jambonz waits, too."""
+        while True:
+            await self._is_app_there.wait()
+            assert self._app is not None
+            try:
+                await self._app.send(text)
+                return
+            except ConnectionClosed:
+                self._is_app_there.clear()
 
     # application → jambonz -------------------------------------------------------------------------------
 
@@ -203,7 +254,7 @@ class Gateway:
         """What jambonz gets of a message of the application's; ``None`` where it is for us."""
         match commands.parse(text):
             case Ack(msgid, verbs):
-                if self._acks.answer(msgid, verbs):
+                if self._acks.answer(msgid, verbs) or msgid == self._again:
                     return None
                 return self._answer(text, msgid, verbs)
             case Malformed(why, msgid) if msgid and msgid == self._first:
@@ -242,13 +293,7 @@ class Gateway:
         ticket = Ticket(self._name, self._call_sid, verb, _Side(self), until, self._take_commands)
         token = self._tickets.add(ticket)
         self._open[token] = ticket
-        return listen_verb(self._base(), token, auth=self._auth())
-
-    def _base(self) -> str:
-        if public := self._config.server.process.public_url:
-            return public
-        scheme = "wss" if self._socket.url.scheme in ("wss", "https") else "ws"
-        return f"{scheme}://{self._socket.headers.get('host', 'localhost')}"
+        return listen_verb(self._base, token, auth=self._auth())
 
     def _auth(self) -> dict[str, str] | None:
         """The first credentials by which our own listen socket may be opened."""
@@ -263,6 +308,9 @@ class Gateway:
     async def _to_jambonz(self, text: str) -> None:
         if len(text.encode()) > LONGEST_ACK:
             log.warning("message larger than jambonz takes", extra=self._fields(bytes=len(text.encode())))
+        if self._socket is None:
+            self._waiting.append(text)
+            return
         with contextlib.suppress(*GONE):
             await self._socket.send_text(text)
 
@@ -295,17 +343,18 @@ class Gateway:
 
     async def _say(self, letter: Letter) -> None:
         if self._over.is_set() or self._app is None:
-            raise HookFailed("the connection to the application is closed")
+            raise HookFailed(CLOSED)
         try:
             await self._app.send(letter.text)
         except ConnectionClosed as exc:
-            raise HookFailed("the connection to the application broke") from exc
+            raise HookFailed(BROKEN) from exc
         letter.settle()
 
-    def _spawn(self, coroutine: Any) -> None:
-        task = asyncio.create_task(coroutine, name="gateway")
+    def _spawn(self, coroutine: Any) -> "asyncio.Task[None]":
+        task: asyncio.Task[None] = asyncio.create_task(coroutine, name="gateway")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _fields(self, **fields: Any) -> dict[str, Any]:
         return {"app": self._name, "call_sid": self._call_sid, **fields}
