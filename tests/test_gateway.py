@@ -76,15 +76,27 @@ def test_a_call_talks_to_the_applications_agent_and_goes_on_as_the_application_w
     virtual_time.run(main())
 
 
+# Every command that applications have, and every message of jambonz's (docs of its SDKs, 0.10).
+COMMANDS = (
+    *("redirect", "config", "call:status", "dial", "dub", "record", "mute:status", "listen:status", "stream:status"),
+    *("transcribe:status", "whisper", "sip:request", "dtmf", "tag", "noiseIsolation:status", "stt:reconfigure"),
+    *("conf:mute-status", "conf:hold-status", "conf:participant-action", "room:say", "room:play", "boostAudioSignal"),
+    *("media:path", "llm:update", "tts:tokens", "tts:flush", "tts:clear", "no:such"),
+)
 OTHERS: list[dict[str, Any]] = [
-    {"type": "command", "command": "record", "data": {"action": "startCallRecording", "siprecServerURL": "sip:x"}},
-    {"type": "command", "command": "mute:status", "queueCommand": False, "data": {"mute_status": "mute"}},
-    {"type": "command", "command": "redirect", "queueCommand": True, "data": {"call_hook": "/new"}},
-    {"type": "command", "command": "tag", "callSid": "x", "data": {"camelCase": [1, None, "ü"]}},
+    *(
+        {"type": "command", "command": name, "queueCommand": False, "data": {"of": name, "ü": [1, None]}}
+        for name in COMMANDS
+    ),
+    {"type": "command", "command": "redirect", "queueCommand": True, "data": [{"verb": "say", "text": "x"}]},
     {"type": "command", "command": "llm:tool-output", "tool_call_id": "of jambonz", "data": {"result": 1}},
-    {"type": "command", "command": "tts:tokens", "data": {"id": 1, "tokens": "Hel"}},
-    {"type": "command", "command": "no:such", "anything": {"at": "all"}},
+    {"type": "agent:update", "data": {"type": "inject_context", "messages": []}},  # no agent is running here
+    {"type": "command", "command": "the last", "callSid": "x", "anything": {"at": "all"}},
 ]
+MESSAGES = (
+    *("session:redirect", "session:adulting", "verb:hook", "dial:confirm", "call:status", "verb:status"),
+    *("jambonz:error", "llm:event", "llm:tool-call", "tts:streaming-event", "tts:tokens-result", "no:such"),
+)
 
 
 def test_what_is_no_agent_passes_untouched_and_in_order() -> None:
@@ -94,15 +106,24 @@ def test_what_is_no_agent_passes_untouched_and_in_order() -> None:
             assert await jambonz.ask("session:new") == verbs
             for message in OTHERS:
                 await app.say(message)
-            await jambonz.got(lambda message: message.get("command") == "no:such")
+            await jambonz.got(lambda message: message.get("command") == "the last")
             assert jambonz.messages[1:] == OTHERS
-            status = {"type": "call:status", "msgid": "m", "call_sid": SID, "data": {"call_status": "completed"}}
-            jambonz.send(status)
-            assert await app.got("call:status") == status
-            hook = {"speech": {"alternatives": [{"transcript": "agentd"}]}}
-            await jambonz.ask("verb:hook", hook, "/gather-result")
-            (asked,) = app.of("verb:hook")
-            assert (asked["hook"], asked["data"]) == ("/gather-result", hook)
+            sent = [
+                {
+                    "type": type_,
+                    "msgid": f"m-{type_}",
+                    "call_sid": SID,
+                    "hook": "/x",
+                    "data": {"call_id": 1, "ü": [None]},
+                }
+                for type_ in MESSAGES
+            ]
+            for message in sent:
+                jambonz.send({**message, "b3": "1-2-1"})
+            await app.got("no:such")
+            assert app.messages[1:] == [{**message, "b3": "1-2-1"} for message in sent]
+            ack = await jambonz.got(lambda message: message.get("msgid") == "m-verb:hook")  # our application answers it
+            assert jambonz.messages[1 + len(OTHERS) :] == [ack]
 
     virtual_time.run(main())
 

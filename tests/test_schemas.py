@@ -10,6 +10,7 @@ from config import payloads
 from tests import virtual_time
 from tests.application import Application as SocketApplication
 from tests.command import code_of
+from tests.control import SID, Control
 from tests.webhooks import Application, says
 from tests.whole_call import House, agent
 
@@ -89,6 +90,41 @@ def test_what_is_told_over_a_socket(names: payloads.Names) -> None:
                     assert faults("llm", message["data"]) == []
             case "call:status":
                 assert faults("call-status", message["data"]) == []
+            case "agent:tool-call":
+                assert set(message["data"]) == {"tool_call_id", "name", "arguments"}
+
+
+def test_what_is_told_through_the_gateway() -> None:
+    told: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        hooks = {"toolHook": "/tool", "eventHook": "/event", "actionHook": "/done"}
+        made = talk().given()
+        verb = {"verb": "agent", "greeting": "Hello.", "llm": {"llmOptions": {"tools": [{"name": "look"}]}}, **hooks}
+        defaults = {role: made[role] for role in ("stt", "llm", "tts")}
+        async with (
+            SocketApplication([verb], tools=lambda name, arguments: "seen") as app,
+            House(agent(), apps={"desk": app.url}, defaults=defaults) as house,
+            Control(house.app, "desk") as jambonz,
+        ):
+            (listen,) = await jambonz.ask("session:new")
+            assert SCHEMAS.validate_verb(listen) == []
+            async with house.call(agent=listen["url"].rpartition("/")[2]) as call:
+                await call.until(lambda: house.entries("turn_end"))
+                await house.speaking(call, 1.5)
+                await house.turn(call, 1.0)
+                call.hang_up()
+            await jambonz.ask("verb:hook", {"call_sid": SID}, listen["actionHook"])
+        told.extend(app.messages)
+
+    virtual_time.run(main())
+    assert {message["type"] for message in told} == {"session:new", "agent:event", "agent:tool-call", "verb:hook"}
+    for message in told:
+        match message["type"]:
+            case "agent:event" if message["data"]["type"] not in payloads.GUIDE_EVENTS:
+                assert faults("agent-turn", published(message["data"])) == []
+            case "verb:hook":
+                assert faults("base", message["data"]) == faults("llm", message["data"]) == []
             case "agent:tool-call":
                 assert set(message["data"]) == {"tool_call_id", "name", "arguments"}
 
