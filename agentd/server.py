@@ -22,6 +22,7 @@ from agentd.jambonz import openapi, rest
 from agentd.jambonz.beginning import import_mcp
 from agentd.jambonz.control import Gateways
 from agentd.jambonz.listen import Node, Session
+from agentd.jambonz.webhook_app import WebhookApps
 from providers.base import ProviderError
 from providers.registry import UnknownVendor
 
@@ -46,7 +47,7 @@ def build_app(node: Node) -> Starlette:
     async def listen(websocket: WebSocket) -> None:
         await Session(node, websocket).run()
 
-    gateways = Gateways(node)
+    gateways, webhooks = Gateways(node), WebhookApps(node)
 
     async def livez(request: Request) -> PlainTextResponse:
         return PlainTextResponse("ok")
@@ -73,6 +74,8 @@ def build_app(node: Node) -> Starlette:
         routes=[
             WebSocketRoute("/listen/{agent}", listen),
             WebSocketRoute("/app/{app}", gateways.serve),
+            Route("/app/{app}", webhooks.serve, methods=["POST", "OPTIONS"]),
+            Route("/app/{app}/{path:path}", webhooks.serve, methods=["POST"]),
             Route("/livez", livez),
             Route("/healthz", healthz),
             *rest.routes(node),

@@ -77,7 +77,7 @@ def parse(text: str | bytes) -> Message:
         return Malformed("expected JSON, got text that cannot be read as it")
     if not isinstance(message, dict):
         return Malformed(f"expected an object, got {_kind(message)}")
-    if _is_deep(message):
+    if is_deep(message):
         return Malformed(f"expected at most {DEPTH} objects and lists inside each other, got more")
     return _read(_mended(message) if _HALF_A_PAIR.search(text) else message)
 
@@ -181,7 +181,7 @@ def _finite(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _is_deep(value: Any) -> bool:
+def is_deep(value: Any) -> bool:
     """By levels, not by recursion: it is the depth that is not known yet."""
     level = [value]
     for _ in range(DEPTH):

@@ -136,6 +136,13 @@ class Access(ServerPart):
     listen: list[Caller] = Field(default_factory=list, description="a list of {username, password}")
     keys: list[Key] = Field(default_factory=list, description="a list of {key}")
 
+    def credentials_for(self, name: str) -> dict[str, str] | None:
+        """The first ones by which the listen sockets of this agent or application may be opened."""
+        for entry in self.listen:
+            if not entry.agents or name in entry.agents:
+                return {"username": entry.username, "password": entry.password.get_secret_value()}
+        return None
+
     @property
     def names_somebody(self) -> bool:
         return bool(self.listen or self.keys)

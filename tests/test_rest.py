@@ -660,7 +660,7 @@ def test_every_route_is_described_and_nothing_else() -> None:
     routes = {
         (method.lower(), route.path)
         for route in a_house().app.routes
-        if isinstance(route, Route)
+        if isinstance(route, Route) and not route.path.startswith("/app/")  # jambonz's webhooks, not our interface
         for method in (route.methods or set()) - {"HEAD"}
     }
     assert operations() == routes

@@ -57,7 +57,7 @@ class Beginning:
         self._began = self._loop.time()
         secret = config.server.hooks.secret
         self._application = Application(
-            config.server.apps.get(self._file.app or ""),
+            config.server.apps.get(self._file.app or (ticket.app if ticket is not None else "")),
             guard,
             payloads.call_info(info.metadata, info.call_sid),
             secret=secret.get_secret_value() if secret is not None else None,

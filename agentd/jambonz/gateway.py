@@ -293,14 +293,7 @@ class Gateway:
         ticket = Ticket(self._name, self._call_sid, verb, _Side(self), until, self._take_commands)
         token = self._tickets.add(ticket)
         self._open[token] = ticket
-        return listen_verb(self._base, token, auth=self._auth())
-
-    def _auth(self) -> dict[str, str] | None:
-        """The first credentials by which our own listen socket may be opened."""
-        for entry in self._config.server.access.listen:
-            if not entry.agents or self._name in entry.agents:
-                return {"username": entry.username, "password": entry.password.get_secret_value()}
-        return None
+        return listen_verb(self._base, token, auth=self._config.server.access.credentials_for(self._name))
 
     def _take_commands(self, on_command: Callable[[Any], None] | None) -> None:
         self._on_command = on_command

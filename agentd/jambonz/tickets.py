@@ -19,14 +19,14 @@ def _future() -> "asyncio.Future[Verbs]":
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """``verb`` is the agent verb of the application ``app``, for the call ``call_sid``. ``socket`` is the way to it;
-    ``take_commands`` is told who takes what it sends unasked. ``done`` are the verbs that come behind the agent.
+    """``verb`` is the agent verb of the application ``app``, for the call ``call_sid``. ``socket`` is the way to it, if
+    it has one; ``take_commands`` is told who takes what it sends unasked. ``done`` are the verbs behind the agent.
     """
 
     app: str
     call_sid: str
     verb: dict[str, Any]
-    socket: ControlSocket
+    socket: ControlSocket | None
     until: float
     take_commands: Callable[[Callable[[Any], None] | None], None]
     done: "asyncio.Future[Verbs]" = field(default_factory=_future)

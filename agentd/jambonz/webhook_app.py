@@ -1,0 +1,183 @@
+"""The app gateway for applications by webhook: jambonz posts to /app/{app}, we to the application, and of the verbs
+that come back the `agent` verb is ours. Hooks that are paths are led through here as well: an agent may stand in any
+answer.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from agentd import access
+from agentd.jambonz.listen import Node
+from agentd.jambonz.rewrite import listen_verb, rewritten
+from agentd.jambonz.tickets import MOST, VALID, Ticket
+from agentd.outbound import signature
+from agentd.outbound.basic_auth import basic
+from agentd.outbound.channel import HookFailed, Verbs
+from agentd.outbound.guard import Answer, Blocked, OutgoingFailed
+from agentd.outbound.webhook import where
+from config import commands
+from config.apps import address, is_socket
+from config.server import App
+
+log = logging.getLogger("agentd.gateway")
+
+SECONDS = 9.0  # for the application's answer: jambonz waits 10 for ours
+LIMIT = 256 * 1024  # bytes of a body
+AGENT = "-/agent/"  # the path of our own actionHooks, below the application's
+
+
+class WebhookApps:
+    """Those of one server."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._open: dict[str, Ticket] = {}  # by token, until its listen has ended
+
+    async def serve(self, request: Request) -> Response:
+        """POST of jambonz's; OPTIONS asks for the variables that an application has."""
+        name, path = request.path_params["app"], request.path_params.get("path", "")
+        app = self._node.config.server.apps.get(name)
+        if not access.rights_of(request.scope).has_agent(name):
+            return JSONResponse({"msg": "expected credentials for this application, got others"}, 403)
+        if app is None or is_socket(app.url):
+            return JSONResponse({"msg": "expected an application with an http or https URL under apps"}, 404)
+        if request.method == "OPTIONS":
+            return await self._options(app)
+        body = await _body(request)
+        if body is None:
+            return JSONResponse({"msg": f"expected at most {LIMIT} bytes"}, 413)
+        if not self._is_genuine(app, request, body):
+            return JSONResponse({"msg": f"expected a {signature.HEADER} of jambonz's, got none or another"}, 401)
+        data = _object(body)
+        if path.startswith(AGENT):
+            verbs = await self._listen_ended(path.removeprefix(AGENT))
+        else:
+            try:
+                verbs = await self._asked(app, path, body)
+            except HookFailed as exc:
+                log.warning("the caller hears an apology", extra={"app": name, "why": str(exc)})
+                verbs = [{"verb": "say", "text": app.apology}, {"verb": "hangup"}]
+        return JSONResponse(self._for_jambonz(verbs, name, str(data.get("call_sid") or ""), request))
+
+    async def _options(self, app: App) -> Response:
+        try:
+            answer = await self._sent(app, "OPTIONS", app.url, b"")
+        except HookFailed as exc:
+            return JSONResponse({"msg": str(exc)}, 502)
+        kept = {"content-type": answer.headers.get("content-type", "application/json")}
+        return Response(answer.body, answer.status, kept)
+
+    async def _asked(self, app: App, path: str, body: bytes) -> Verbs:
+        """The verbs. Raises :class:`HookFailed`."""
+        url = app.url if not path else address(f"/{path}", app) or app.url
+        answer = await self._sent(app, "POST", url, body)
+        if not 200 <= answer.status < 300:
+            raise HookFailed(f"expected status 200, got {answer.status}")
+        if not answer.body.strip():
+            return []
+        try:
+            verbs = commands.verbs(json.loads(answer.body))
+        except (ValueError, RecursionError) as exc:
+            raise HookFailed(f"expected verbs, got what is none ({type(exc).__name__})") from exc
+        if commands.is_deep(verbs):
+            raise HookFailed(f"expected at most {commands.DEPTH} objects and lists inside each other, got more")
+        return verbs
+
+    async def _sent(self, app: App, method: str, url: str, body: bytes) -> Answer:
+        headers = {"Content-Type": "application/json"} if body else {}
+        secret = app.secret or self._node.config.server.hooks.secret
+        if secret is not None and body:
+            headers[signature.HEADER] = signature.sign(secret.get_secret_value(), body, time.time())
+        if app.username is not None:
+            headers["Authorization"] = basic(app.username, app.password.get_secret_value() if app.password else None)
+        try:
+            return await self._node.guard.request(
+                method, url, content=body or None, headers=headers, limit=LIMIT, seconds=SECONDS, named=app.url
+            )
+        except (Blocked, OutgoingFailed) as exc:
+            raise HookFailed(f"{where(url)}: {exc}") from exc
+
+    def _is_genuine(self, app: App, request: Request, body: bytes) -> bool:
+        """Where the application has a secret, jambonz signs with it, and has to."""
+        if app.secret is None:
+            return True
+        given = request.headers.getlist(signature.HEADER)
+        return len(given) == 1 and signature.is_genuine(given[0], body, [app.secret.get_secret_value()], time.time())
+
+    async def _listen_ended(self, token: str) -> Verbs:
+        ticket = self._open.pop(token, None)
+        if ticket is None or not ticket.is_taken:
+            self._node.tickets.forget(token)
+            return []
+        return await ticket.done
+
+    def _for_jambonz(self, verbs: Verbs, name: str, call_sid: str, request: Request) -> Verbs:
+        server = self._node.config.server
+
+        def ticket(verb: dict[str, Any]) -> dict[str, Any]:
+            until = asyncio.get_running_loop().time() + VALID
+            made = Ticket(name, call_sid, verb, None, until, lambda on_command: None)
+            token = self._node.tickets.add(made)
+            while len(self._open) >= MOST:  # jambonz never told their end
+                del self._open[next(iter(self._open))]
+            self._open[token] = made
+            listen = listen_verb(self._base(request), token, auth=server.access.credentials_for(name))
+            return {**listen, "actionHook": f"/app/{name}/{AGENT}{token}"}
+
+        return [_led(verb, name) for verb in rewritten(verbs, ticket) or verbs]
+
+    def _base(self, request: Request) -> str:
+        if public := self._node.config.server.process.public_url:
+            return public
+        scheme = "wss" if request.url.scheme == "https" else "ws"
+        return f"{scheme}://{request.headers.get('host', 'localhost')}"
+
+
+def _led(value: Any, name: str, key: str = "") -> Any:
+    """The same with every hook that is a path led through us."""
+    match value:
+        case Mapping():
+            inside = {k: _led(v, name, k) for k, v in value.items()}
+            if _is_hook(key) and isinstance(value.get("url"), str):
+                inside["url"] = _path(value["url"], name)
+            return inside
+        case list():
+            return [_led(each, name) for each in value]
+        case str() if _is_hook(key):
+            return _path(value, name)
+        case _:
+            return value
+
+
+def _is_hook(key: str) -> bool:
+    return key.lower().endswith("hook")
+
+
+def _path(hook: str, name: str) -> str:
+    mine = f"/app/{name}/"
+    return hook if urlsplit(hook).scheme or hook.startswith(mine) else f"{mine}{hook.lstrip('/')}"
+
+
+async def _body(request: Request) -> bytes | None:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LIMIT:
+            return None
+    return bytes(body)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
