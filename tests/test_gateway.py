@@ -59,6 +59,7 @@ def test_a_call_talks_to_the_applications_agent_and_goes_on_as_the_application_w
             assert JambonzValidator().validate_verb(listen) == []
             async with audio(at, listen) as call:
                 await at.turn(call)
+                assert [live.agent for live in at.node.calls] == ["desk"]
                 await app.say({"type": "agent:update", "data": {"type": "update_instructions", "instructions": "New."}})
                 await at.turn(call)
                 call.hang_up()
@@ -180,7 +181,7 @@ def test_a_transfer_goes_before_what_the_application_wants() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["twice", "another call", "too late", "made up"])
-def test_a_token_opens_one_listen_of_its_own_call_within_a_minute(wrong: str) -> None:
+def test_a_token_opens_one_listen_of_its_own_call_within_a_minute(wrong: str, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with Application([VERB]) as app, house(app.url) as at, Control(at.app, "desk") as jambonz:
             (listen,) = await jambonz.ask("session:new")
@@ -195,6 +196,7 @@ def test_a_token_opens_one_listen_of_its_own_call_within_a_minute(wrong: str) ->
             async with audio(at, listen, **more) as call:
                 await call.until(lambda: call.closed)
             assert call.closed is not None and call.closed.code == 1008
+            assert token_of(listen) not in f"{call.closed} {[vars(record) for record in caplog.records]}"
 
     virtual_time.run(main())
 

@@ -14,7 +14,7 @@ from agentd.call.outside import Outside
 from agentd.call.sound import BadSound
 from agentd.call.tools import Mcp
 from agentd.errors import CallRefused
-from agentd.jambonz.tickets import Ticket
+from agentd.jambonz.tickets import PREFIX, Ticket
 from agentd.jambonz.wire import CallInfo
 from agentd.ops.registry import account_of
 from agentd.outbound.application import Application, agent_verb
@@ -40,6 +40,8 @@ class Beginning:
     def __init__(
         self, config: Config, guard: Guard, name: str, info: CallInfo, on_command: Any, ticket: Ticket | None = None
     ) -> None:
+        if ticket is None and name.startswith(PREFIX) and name not in config.agents:
+            raise CallRefused("expected a token for this call, got one that is used, too old or another's")
         if ticket is None and name not in config.agents:
             raise CallRefused(f"expected an agent of {', '.join(sorted(config.agents))}; got {name!r}")
         self._config = config

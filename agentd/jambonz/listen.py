@@ -22,7 +22,7 @@ from agentd.errors import DISCONNECTED, SERVER_ERROR, SERVER_FAILURE, AgentdErro
 from agentd.jambonz import outbox, wire
 from agentd.jambonz.beginning import Beginning
 from agentd.jambonz.outbox import GONE, Outbox
-from agentd.jambonz.tickets import Tickets
+from agentd.jambonz.tickets import PREFIX, Tickets
 from agentd.ops.log import EventLog
 from agentd.ops.registry import LiveCall, LiveCalls, account_of
 from agentd.outbound.guard import Guard
@@ -100,34 +100,35 @@ class Session:
         an HTTP status where its credentials are for other agents.
         """
         socket = self._socket
-        name = str(socket.path_params.get("agent", ""))
+        asked = str(socket.path_params.get("agent", ""))
+        name = self._node.tickets.app_of(asked) or asked  # a token is for one of an application's agents
         rights = access.rights_of(socket.scope)
-        if not rights.has_agent(self._node.tickets.app_of(name) or name):
+        if not rights.has_agent(name):
             await access.refuse(access.unauthorized("listen"), socket.scope, socket.send)
             return
         await socket.accept(wire.subprotocol(socket.scope.get("subprotocols", [])))
         try:
-            await self._run(name, rights)
+            await self._run(name, asked, rights)
         except (AgentdError, ProviderError, UnknownVendor, ImportError) as exc:
-            log.warning("call refused", extra={"agent": name, "reason": str(exc)})
+            log.warning("call refused", extra={"agent": _shown(name), "reason": str(exc)})
             self._close = (exc.code if isinstance(exc, CallRefused) else 1011, str(exc))
             if isinstance(exc, ProviderError):
                 self._outcome = Outcome(SERVER_ERROR, exc)
         except Exception:
-            log.exception("listen socket crashed", extra={"agent": name})
+            log.exception("listen socket crashed", extra={"agent": _shown(name)})
             self._close = (1011, SERVER_FAILURE)
         finally:
             await self._shut()
             if self._beginning is not None:
                 await self._beginning.end(self._outcome)
 
-    async def _run(self, name: str, rights: access.Rights) -> None:
+    async def _run(self, name: str, asked: str, rights: access.Rights) -> None:
         info = wire.metadata(await self._first_message())
-        if not rights.has(self._node.tickets.app_of(name) or name, account_of(info.metadata)):
+        if not rights.has(name, account_of(info.metadata)):
             raise CallRefused("expected a call of an account that these credentials are for, got one of another")
         await self._node.ready.wait()
-        node, ticket = self._node, self._node.tickets.take(name, info.call_sid)
-        self._beginning = beginning = Beginning(node.config, node.guard, name, info, self._told_by_app, ticket)
+        node, ticket = self._node, self._node.tickets.take(asked, info.call_sid)
+        self._beginning = beginning = Beginning(node.config, node.guard, asked, info, self._told_by_app, ticket)
         agent = await beginning.agent()
         call, port = self._begin(name, info, agent, await beginning.outside(agent), beginning.guard)
         began = asyncio.get_running_loop().time()
@@ -278,6 +279,10 @@ class Session:
                 await self._socket.close(code, _close_reason(reason))
         except (TimeoutError, *GONE):
             pass  # gone meanwhile
+
+
+def _shown(name: str) -> str:
+    return "a token" if name.startswith(PREFIX) else name
 
 
 def _close_reason(text: str) -> str:

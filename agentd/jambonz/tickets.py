@@ -9,6 +9,7 @@ from typing import Any
 from agentd.outbound.application import ControlSocket
 from agentd.outbound.channel import Verbs
 
+PREFIX = "t-"  # of a token; what begins so is shown to nobody
 VALID = 60.0  # seconds between the verb and the socket
 MOST = 10_000  # that wait; the oldest is forgotten, and its listen refused
 
@@ -43,7 +44,7 @@ class Tickets:
         """The token."""
         while len(self._waiting) >= MOST:
             del self._waiting[next(iter(self._waiting))]
-        token = f"t-{secrets.token_urlsafe(24)}"
+        token = f"{PREFIX}{secrets.token_urlsafe(24)}"
         self._waiting[token] = ticket
         return token
 
