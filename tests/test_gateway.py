@@ -241,6 +241,16 @@ def test_an_application_that_does_not_say_what_to_do_is_excused_and_the_call_end
     virtual_time.run(main())
 
 
+def test_an_application_that_is_busy_is_dialled_until_there_is_no_time_left() -> None:
+    async def main() -> None:
+        async with Application([VERB]) as app, house(app.url) as at, Control(at.app, "desk") as jambonz:
+            app.refuse = [503] * 5
+            (listen,) = await jambonz.ask("session:new")
+            assert listen["verb"] == "listen" and len(app.upgrades) == 6
+
+    virtual_time.run(main())
+
+
 def test_when_the_applications_socket_breaks_the_agent_goes_on_and_it_is_found_again() -> None:
     async def main() -> None:
         async with (

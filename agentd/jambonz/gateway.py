@@ -41,6 +41,7 @@ from config.server import App
 log = logging.getLogger("agentd.gateway")
 
 ACK = 4.5  # seconds for the application's answer to what we ask: jambonz waits 5 for ours
+AGAIN = 0.25  # seconds before an application is dialled once more
 ORPHAN = 15.0  # seconds that a call waits for jambonz's socket to come back
 WAITING = 200  # messages for it meanwhile
 GOODBYE = 60.0  # seconds that an apology may take
@@ -66,6 +67,7 @@ class Gateway:
         self._is_app_there = asyncio.Event()
         self._told_by_hook = False
         self._apology = ""
+        self._due = 0.0  # when session:new has to be answered
         self._new = ""  # the msgid of session:new …
         self._first = ""  # … until it is answered
         self._again = ""  # the msgid of the latest session:reconnect
@@ -102,8 +104,9 @@ class Gateway:
         self._apology = app.apology
         self._new = self._first = str(found.get("msgid") or "")
         self._socket = socket
+        self._due = asyncio.get_running_loop().time() + ACK
         try:
-            await self._dial(app)
+            await self._dial_in_time(app)
         except HookFailed as exc:
             await self._apologise(str(exc))
             await self._until_jambonz_leaves(socket)
@@ -145,6 +148,22 @@ class Gateway:
         if self._socket is None:
             self._over.set()
 
+    async def _dial_in_time(self, app: App) -> None:
+        """Again and again, as jambonz does: the Node SDK takes more than a second for each new call, and meanwhile it
+        answers no handshake.
+        """
+        while True:
+            try:
+                async with asyncio.timeout_at(self._due):
+                    await self._dial(app)
+                return
+            except TimeoutError:
+                raise HookFailed(f"the application could not be reached within {ACK:g} seconds") from None
+            except HookFailed as exc:
+                if not exc.may_retry or asyncio.get_running_loop().time() + AGAIN >= self._due:
+                    raise
+            await asyncio.sleep(AGAIN)
+
     async def _dial(self, app: App) -> None:
         password = app.password.get_secret_value() if app.password else None
         self._app = await dial(self._guard, app.url, app.username, password)
@@ -175,7 +194,7 @@ class Gateway:
     # An application that does not say what is to be done ---------------------------------------------------
 
     async def _wait_for_verbs(self) -> None:
-        await asyncio.sleep(ACK)
+        await asyncio.sleep(self._due - asyncio.get_running_loop().time())
         if self._first:
             await self._apologise(f"no answer within {ACK:g} seconds")
 
