@@ -10,7 +10,6 @@ import contextlib
 import json
 import multiprocessing
 import time
-from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 import uvloop
@@ -20,6 +19,7 @@ from websockets.typing import Subprotocol
 
 from agentd.jambonz.listen import Node
 from agentd.server import Server
+from benchmarks.added_latency import quantile
 from config.files import Config
 from config.server import Server as ServerConfig
 
@@ -79,12 +79,6 @@ async def measure(ports: tuple[int, int], times: int) -> tuple[list[float], list
                 seconds.append(await asked(socket, "verb:hook", number))
                 await asyncio.sleep(0.005)
         return found
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """In milliseconds."""
-    ordered = sorted(values)
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000
 
 
 def main() -> None:

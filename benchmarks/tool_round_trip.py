@@ -38,6 +38,7 @@ from websockets.typing import Subprotocol
 
 from agentd.jambonz.listen import Node
 from agentd.server import Server
+from benchmarks.added_latency import quantile
 from config.files import Config
 from config.server import Server as ServerConfig
 from config.verb import Agent
@@ -285,12 +286,6 @@ def trips(model: Times, tools: Times) -> list[Trip]:
         if said is not None:
             found.append(Trip(said - asked, asked - called, prompted - said))
     return found
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """In milliseconds."""
-    ordered = sorted(values)
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000
 
 
 def shown(values: Sequence[float]) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 
 from starlette.websockets import WebSocket
@@ -11,6 +10,7 @@ from agentd import access
 from agentd.jambonz.gateway import Gateway
 from agentd.jambonz.listen import Node
 from agentd.jambonz.outbox import GONE
+from agentd.jambonz.rewrite import as_object, our_address
 from agentd.outbound.app_dial import SUBPROTOCOL
 from agentd.outbound.channel import HookFailed
 
@@ -51,28 +51,20 @@ class Gateways:
     async def _serve(self, socket: WebSocket, name: str) -> None:
         async with asyncio.timeout(FIRST):
             first = await socket.receive_text()
-        try:
-            found = json.loads(first)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict) or not isinstance(found.get("call_sid"), str):
+        found = as_object(first)
+        if not isinstance(found.get("call_sid"), str):
             raise HookFailed("expected session:new with a call_sid, got another message")
         key = (name, found["call_sid"])
         before = self._gateways.get(key)
         if found.get("type") == "session:reconnect" and before is not None:
             await before.back(socket, str(found.get("msgid") or ""))
             return
-        gateway = Gateway(self._node.config, self._node.guard, self._node.tickets, name, self._base(socket))
+        public = self._node.config.server.process.public_url
+        base = our_address(public, socket.url.scheme, socket.headers.get("host"))
+        gateway = Gateway(self._node.config, self._node.guard, self._node.tickets, name, base)
         self._gateways[key] = gateway
         try:
-            await gateway.run(socket, first)
+            await gateway.run(socket, first, found)
         finally:
             if self._gateways.get(key) is gateway:
                 del self._gateways[key]
-
-    def _base(self, socket: WebSocket) -> str:
-        """Our address, as jambonz reaches it."""
-        if public := self._node.config.server.process.public_url:
-            return public
-        scheme = "wss" if socket.url.scheme in ("wss", "https") else "ws"
-        return f"{scheme}://{socket.headers.get('host', 'localhost')}"

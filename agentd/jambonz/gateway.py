@@ -15,7 +15,7 @@ import json
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -23,12 +23,12 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from agentd.jambonz.outbox import GONE
-from agentd.jambonz.rewrite import OURS, listen_verb, our_token, rewritten
-from agentd.jambonz.tickets import VALID, Ticket, Tickets
+from agentd.jambonz.rewrite import OURS, as_object, listen_verb, our_token, rewritten
+from agentd.jambonz.tickets import Ticket, Tickets
 from agentd.outbound.answers import DONE
 from agentd.outbound.app_dial import dial, hears_only_hooks
 from agentd.outbound.app_socket import BROKEN, CLOSED, DELIBERATE, PAUSE, TRIES
-from agentd.outbound.channel import Channel, HookFailed, Verbs
+from agentd.outbound.channel import Channel, HookFailed, PathChannel, Verbs
 from agentd.outbound.guard import Guard
 from agentd.outbound.sending import Letter, Questions
 from config import commands, payloads
@@ -53,6 +53,7 @@ class Gateway:
     """One call's, from jambonz's connection to its end."""
 
     def __init__(self, config: Config, guard: Guard, tickets: Tickets, name: str, base: str) -> None:
+        self.where = "the gateway"
         self._config = config
         self._guard = guard
         self._tickets = tickets
@@ -78,10 +79,12 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
 
-    async def run(self, socket: WebSocket, first: str) -> None:
-        """From jambonz's ``first`` message to the end of the call. Raises :class:`HookFailed`."""
+    async def run(self, socket: WebSocket, first: str, found: Mapping[str, Any]) -> None:
+        """From jambonz's ``first`` message (``found`` is what it says) to the end of the call. Raises
+        :class:`HookFailed`.
+        """
         try:
-            await self._run(socket, first)
+            await self._run(socket, first, found)
         finally:
             self._over.set()
             for questions in (self._acks, self._tools):
@@ -94,11 +97,10 @@ class Gateway:
             if self._app is not None:
                 await self._app.close(1000)
 
-    async def _run(self, socket: WebSocket, first: str) -> None:
+    async def _run(self, socket: WebSocket, first: str, found: Mapping[str, Any]) -> None:
         app = self._config.server.apps.get(self._name)
         if app is None or not is_socket(app.url):
             raise HookFailed("expected an application with a ws or wss URL under apps")
-        found = _object(first)
         self._call_sid = str(found.get("call_sid") or "")
         self._info = _info(found.get("data"))
         self._apology = app.apology
@@ -219,7 +221,7 @@ class Gateway:
             if len(text) > LIMIT:
                 log.warning("message of jambonz ignored", extra=self._fields(characters=len(text)))
                 continue
-            found = _object(text) if f'"{OURS}' in text else {}
+            found = as_object(text) if f'"{OURS}' in text else {}
             token = our_token(found.get("hook"))
             if token is not None and found.get("type") == "verb:hook":
                 self._spawn(self._listen_ended(token, str(found.get("msgid") or "")))
@@ -308,8 +310,7 @@ class Gateway:
         return rewritten(verbs, self._ticket)
 
     def _ticket(self, verb: dict[str, Any]) -> dict[str, Any]:
-        until = asyncio.get_running_loop().time() + VALID
-        ticket = Ticket(self._name, self._call_sid, verb, _Side(self), until, self._take_commands)
+        ticket = Ticket(self._name, self._call_sid, verb, _Side(self), self._take_commands)
         token = self._tickets.add(ticket)
         self._open[token] = ticket
         return listen_verb(self._base, token, auth=self._config.server.access.credentials_for(self._name))
@@ -377,7 +378,7 @@ class _Side:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self.where = "the gateway"
+        self.where = gateway.where
 
     async def open(self) -> Verbs:
         return []
@@ -392,35 +393,9 @@ class _Side:
         """It goes on without us."""
 
     def channel(self, hook: str) -> Channel:
-        return _Hook(self._gateway, hook)
-
-
-class _Hook:
-    """A :class:`Channel`."""
-
-    def __init__(self, gateway: Gateway, hook: str) -> None:
-        self.where = f"the gateway {hook.partition('?')[0]}"
-        self._gateway = gateway
-        self._hook = hook
-
-    async def tool_call(self, payload: Payload) -> Any:
-        return await self._gateway.tool_call(self._hook, payload)
-
-    async def event(self, payload: Payload) -> None:
-        await self._gateway.event(self._hook, payload)
-
-    async def action(self, payload: Payload) -> Verbs:
-        return await self._gateway.action(self._hook, payload)
+        return PathChannel(self._gateway, hook)
 
 
 def _info(data: Any) -> Payload:
     known = set(payloads.CALL_INFO.values())
     return {key: value for key, value in data.items() if key in known} if isinstance(data, dict) else {}
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

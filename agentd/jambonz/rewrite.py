@@ -1,5 +1,6 @@
 """What an application wants of jambonz, with every `agent` verb replaced by a `listen` on us. Pure."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,3 +37,17 @@ def listen_verb(base: str, token: str, *, auth: Mapping[str, str] | None, rate: 
 def our_token(hook: object) -> str | None:
     """The token in one of our paths."""
     return hook.removeprefix(OURS) if isinstance(hook, str) and hook.startswith(OURS) else None
+
+
+def our_address(public: str | None, scheme: str, host: str | None) -> str:
+    """As jambonz reaches us: the configured ``public`` one, else by the name that it has just used."""
+    return public or f"{'wss' if scheme in ('wss', 'https') else 'ws'}://{host or 'localhost'}"
+
+
+def as_object(text: str | bytes) -> dict[str, Any]:
+    """A message or body as a JSON object; empty for what is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

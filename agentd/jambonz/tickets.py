@@ -28,8 +28,8 @@ class Ticket:
     call_sid: str
     verb: dict[str, Any]
     socket: ControlSocket | None
-    until: float
     take_commands: Callable[[Callable[[Any], None] | None], None]
+    until: float = field(default_factory=lambda: asyncio.get_running_loop().time() + VALID)
     done: "asyncio.Future[Verbs]" = field(default_factory=_future)
     is_taken: bool = False
 

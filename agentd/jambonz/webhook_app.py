@@ -3,7 +3,6 @@ that come back the `agent` verb is ours. Hooks that are paths are led through he
 answer.
 """
 
-import asyncio
 import json
 import logging
 import time
@@ -16,8 +15,8 @@ from starlette.responses import JSONResponse, Response
 
 from agentd import access
 from agentd.jambonz.listen import Node
-from agentd.jambonz.rewrite import listen_verb, rewritten
-from agentd.jambonz.tickets import MOST, VALID, Ticket
+from agentd.jambonz.rewrite import as_object, listen_verb, our_address, rewritten
+from agentd.jambonz.tickets import MOST, Ticket
 from agentd.outbound import signature
 from agentd.outbound.basic_auth import basic
 from agentd.outbound.channel import HookFailed, Verbs
@@ -56,7 +55,7 @@ class WebhookApps:
             return JSONResponse({"msg": f"expected at most {LIMIT} bytes"}, 413)
         if not self._is_genuine(app, request, body):
             return JSONResponse({"msg": f"expected a {signature.HEADER} of jambonz's, got none or another"}, 401)
-        data = _object(body)
+        data = as_object(body)
         if path.startswith(AGENT):
             verbs = await self._listen_ended(path.removeprefix(AGENT))
         else:
@@ -121,24 +120,18 @@ class WebhookApps:
 
     def _for_jambonz(self, verbs: Verbs, name: str, call_sid: str, request: Request) -> Verbs:
         server = self._node.config.server
+        base = our_address(server.process.public_url, request.url.scheme, request.headers.get("host"))
 
         def ticket(verb: dict[str, Any]) -> dict[str, Any]:
-            until = asyncio.get_running_loop().time() + VALID
-            made = Ticket(name, call_sid, verb, None, until, lambda on_command: None)
+            made = Ticket(name, call_sid, verb, None, lambda on_command: None)
             token = self._node.tickets.add(made)
             while len(self._open) >= MOST:  # jambonz never told their end
                 del self._open[next(iter(self._open))]
             self._open[token] = made
-            listen = listen_verb(self._base(request), token, auth=server.access.credentials_for(name))
+            listen = listen_verb(base, token, auth=server.access.credentials_for(name))
             return {**listen, "actionHook": f"/app/{name}/{AGENT}{token}"}
 
         return [_led(verb, name) for verb in rewritten(verbs, ticket) or verbs]
-
-    def _base(self, request: Request) -> str:
-        if public := self._node.config.server.process.public_url:
-            return public
-        scheme = "wss" if request.url.scheme == "https" else "ws"
-        return f"{scheme}://{request.headers.get('host', 'localhost')}"
 
 
 def _led(value: Any, name: str, key: str = "") -> Any:
@@ -173,11 +166,3 @@ async def _body(request: Request) -> bytes | None:
         if len(body) > LIMIT:
             return None
     return bytes(body)
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -20,7 +20,7 @@ from websockets.protocol import State
 
 from agentd.outbound.answers import DONE
 from agentd.outbound.app_dial import CLOSE, dial, hears_only_hooks
-from agentd.outbound.channel import Channel, HookFailed, Verbs
+from agentd.outbound.channel import Channel, HookFailed, PathChannel, Verbs
 from agentd.outbound.guard import Guard
 from agentd.outbound.sending import Letter, Questions, Sending, too_late
 from agentd.outbound.webhook import where
@@ -228,7 +228,7 @@ class AppSocket:
 
     def channel(self, hook: str) -> Channel:
         """The way to the hook at this path."""
-        return _Hook(self, hook)
+        return PathChannel(self, hook)
 
     async def event(self, hook: str, payload: Payload) -> None:
         letter = self._letter("verb:hook" if self._is_told_by_hook else "agent:event", payload, hook, is_event=True)
@@ -280,21 +280,3 @@ class AppSocket:
 
     def _fields(self, **fields: Any) -> dict[str, Any]:
         return {"where": self.where, "call_sid": self._call_sid, **fields}
-
-
-class _Hook:
-    """A :class:`Channel`: one path of the application."""
-
-    def __init__(self, socket: AppSocket, hook: str) -> None:
-        self.where = f"{socket.where} {hook.partition('?')[0]}"
-        self._socket = socket
-        self._hook = hook
-
-    async def tool_call(self, payload: Payload) -> Any:
-        return await self._socket.tool_call(self._hook, payload)
-
-    async def event(self, payload: Payload) -> None:
-        await self._socket.event(self._hook, payload)
-
-    async def action(self, payload: Payload) -> Verbs:
-        return await self._socket.action(self._hook, payload)

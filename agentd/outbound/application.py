@@ -16,7 +16,7 @@ from config.commands import Command, Update
 from config.conversation import Hook
 from config.payloads import Payload
 from config.server import App
-from config.verb import Agent
+from config.verb import VERBS, Agent
 
 log = logging.getLogger("agentd.outbound.application")
 
@@ -169,6 +169,6 @@ class Application:
 
 def agent_verb(verbs: Verbs) -> tuple[dict[str, Any] | None, list[str]]:
     """The verb that names the agent, and the names of the others, which a call on a bare `listen` cannot run."""
-    agents = [verb for verb in verbs if verb.get("verb") in ("agent", "pipeline")]
+    agents = [verb for verb in verbs if verb.get("verb") in VERBS]
     others = [str(verb.get("verb")) for verb in verbs if verb not in agents[:1]]
     return (agents[0] if agents else None), others

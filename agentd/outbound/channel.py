@@ -35,3 +35,33 @@ class Channel(Protocol):
     async def action(self, payload: Payload) -> Verbs:
         """Tell the actionHook; returns the verbs that the application wants next."""
         ...
+
+
+class Paths(Protocol):
+    """A socket that leads to all hooks of an application; ``hook`` is the path of one."""
+
+    where: str
+
+    async def tool_call(self, hook: str, payload: Payload) -> Any: ...
+
+    async def event(self, hook: str, payload: Payload) -> None: ...
+
+    async def action(self, hook: str, payload: Payload) -> Verbs: ...
+
+
+class PathChannel:
+    """A :class:`Channel`: one path of a socket."""
+
+    def __init__(self, socket: Paths, hook: str) -> None:
+        self.where = f"{socket.where} {hook.partition('?')[0]}"
+        self._socket = socket
+        self._hook = hook
+
+    async def tool_call(self, payload: Payload) -> Any:
+        return await self._socket.tool_call(self._hook, payload)
+
+    async def event(self, payload: Payload) -> None:
+        await self._socket.event(self._hook, payload)
+
+    async def action(self, payload: Payload) -> Verbs:
+        return await self._socket.action(self._hook, payload)
