@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from agentd import errors
 from agentd.call import handoff, setup
 from agentd.call.filler import Filler
+from agentd.call.funnel import Funnel
 from agentd.call.hearing import EarFor, Hearing
 from agentd.call.isolation import Isolate, NoiseSwitch
 from agentd.call.models import Models
@@ -27,9 +27,9 @@ from config import payloads
 from config.verb import Agent
 from providers.base import ProviderError
 from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Release, Resume
-from turn.events import CallEnded, CallStarted, Event, HangupRequested, KeyPressed
+from turn.events import CallEnded, CallStarted, HangupRequested, KeyPressed
 from turn.latency import Latency
-from turn.machine import State, TurnMachine
+from turn.machine import TurnMachine
 
 log = logging.getLogger("agentd.call")
 
@@ -50,12 +50,13 @@ class Call:
         event_names: payloads.Names = "both",
         outside: Outside = NOTHING,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.log = EventLog(self._loop.time)
+        self.log = EventLog(asyncio.get_running_loop().time)
         self.agent = agent
         self.vendors = vendors
         self.history = setup.history(agent)
         self.machine = TurnMachine(setup.settings(agent))
+        self._funnel = Funnel(self.machine, self._perform, self._crashed, self.log)
+        self.feed = self._funnel.feed
         self.sender = Sender(playback_rate, port, self.feed)
         self.outcome: Outcome | None = None
         self._outside = outside
@@ -105,10 +106,6 @@ class Call:
         self._noise = NoiseSwitch(
             isolate, agent.noise_isolation, hearing=self._hearing.isolate, rate=rate, sender=self.sender
         )
-        self._inbox: deque[Event] = deque()
-        self._is_busy = False
-        self._state: State | None = None  # that the log was told last
-        self._timer: asyncio.TimerHandle | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
@@ -175,45 +172,7 @@ class Call:
         """The server wants the call to end."""
         self._end(Outcome(reason))
 
-    # The funnel ------------------------------------------------------------------------------------------
-
-    def feed(self, event: Event) -> None:
-        """Tell the machine what happened, and do what it says. What that brings about in turn waits its turn."""
-        self._inbox.append(event)
-        self._advance()
-
-    def _advance(self, due: float | None = None) -> None:
-        if self._is_busy:
-            return
-        self._is_busy = True
-        try:
-            if due is not None:
-                # call_at may fire a clock tick early; the machine only ever sees the deadline that it set.
-                self._do(self.machine.tick(max(due, self._loop.time())))
-            while self._inbox:
-                self._do(self.machine.handle(self._inbox.popleft(), self._loop.time()))
-        except Exception:
-            # A call with a broken machine would be silent for ever: end it, and let the others go on.
-            log.exception("call crashed")
-            self._end(Outcome(errors.SERVER_FAILURE))
-        finally:
-            self._is_busy = False
-        self._arm()
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        due = self.machine.timer_at()
-        if due is not None and not self._over.is_set():
-            self._timer = self._loop.call_at(due, self._advance, due)
-
-    def _do(self, actions: list[Action]) -> None:
-        if self.machine.state is not self._state:
-            self._state = self.machine.state
-            self.log.append("state", state=self._state.name.lower())
-        for action in actions:
-            self._perform(action)
+    # What the machine says --------------------------------------------------------------------------------
 
     def _perform(self, action: Action) -> None:
         match action:
@@ -324,11 +283,12 @@ class Call:
         if self.outcome is None:
             self.outcome = outcome
         self._over.set()
+        self._funnel.stop_timer()
+
+    def _crashed(self) -> None:
+        self._end(Outcome(errors.SERVER_FAILURE))
 
     def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self.sender.close()
         self._hearing.close()
         self._noise.close()
