@@ -21,7 +21,7 @@ from agentd.call import vendors
 from agentd.jambonz import openapi, rest
 from agentd.jambonz.beginning import import_mcp
 from agentd.jambonz.control import Gateways
-from agentd.jambonz.listen import Node, Session
+from agentd.jambonz.listen import ListenSocket, Node
 from agentd.jambonz.webhook_app import WebhookApps
 from providers.base import ProviderError
 from providers.registry import UnknownVendor
@@ -45,7 +45,7 @@ def build_app(node: Node) -> Starlette:
     """The ASGI application around a node. Its lifespan warms the vendors and, at the end, closes what they share."""
 
     async def listen(websocket: WebSocket) -> None:
-        await Session(node, websocket).run()
+        await ListenSocket(node, websocket).run()
 
     gateways, webhooks = Gateways(node), WebhookApps(node)
 

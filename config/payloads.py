@@ -152,6 +152,25 @@ def tool_call(tool_call_id: str, name: str, arguments: Any) -> Payload:
     return {"tool_call_id": tool_call_id, "name": name, "arguments": arguments}
 
 
+def speech_detected(transcript: str, confidence: float | None, language: str, vendor: str) -> Payload:
+    """What the hook of `bargeIn` hears of the caller's words, as that of a `gather` does."""
+    said: Payload = {"transcript": transcript}
+    if confidence is not None:
+        said["confidence"] = confidence
+    speech = {"language_code": language, "channel_tag": 1, "is_final": True, "alternatives": [said]}
+    return {"reason": "speechDetected", "speech": {**speech, "vendor": {"name": vendor}}}
+
+
+def dtmf_detected(digits: str) -> Payload:
+    """The same of the caller's keys."""
+    return {"reason": "dtmfDetected", "digits": digits}
+
+
+def tts_spoken(text: str, *, is_interrupted: bool) -> Payload:
+    """What the caller heard of an utterance."""
+    return {"event_type": "tts_spoken", "text": text, "bargein": is_interrupted}
+
+
 def completion(reason: str, error: Mapping[str, Any] | None = None, names: Names = "both") -> Payload:
     """The actionHook's payload: why the agent ended. ``error`` is ``{code, message, vendor}``."""
     keys = {

@@ -31,7 +31,7 @@ from config.commands import Command, Update
 from config.server import Outgoing
 
 SUBPROTOCOL = Subprotocol("ws.jambonz.org")
-WANTS_AN_ACK = ("session:new", "session:reconnect", "verb:hook")
+WANTS_AN_ACK = ("session:new", "session:reconnect", "session:redirect", "verb:hook")
 
 Message = dict[str, Any]
 
@@ -174,7 +174,7 @@ class Application:
                 output = {"type": "command", "command": "llm:tool-output", "data": result}
                 await socket.send(json.dumps({**output, "tool_call_id": data["tool_call_id"]}))
         elif type_ in WANTS_AN_ACK:
-            verbs = self.verbs if type_.startswith("session:") else self.next_verbs
+            verbs = self.verbs if type_ in ("session:new", "session:reconnect") else self.next_verbs
             await socket.send(json.dumps({"type": "ack", "msgid": message["msgid"], "data": list(verbs)}))
 
 

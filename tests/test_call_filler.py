@@ -13,7 +13,7 @@ import soundfile  # type: ignore[import-untyped, unused-ignore]
 
 from agentd.call.call import Call as AgentCall
 from agentd.call.outside import Outside
-from agentd.jambonz import listen
+from agentd.jambonz import line
 from agentd.prebuilt import PREBUILT, Prebuilt
 from config import payloads
 from providers.base import Message, Tool
@@ -288,7 +288,7 @@ def sound(monkeypatch: pytest.MonkeyPatch) -> Callable[..., House]:
         def with_fetch(*args: Any, outside: Outside, **options: Any) -> AgentCall:
             return AgentCall(*args, outside=replace(outside, fetch=fetch), **options)
 
-        monkeypatch.setattr(listen, "Call", with_fetch)
+        monkeypatch.setattr(line, "Call", with_fetch)
         return house(*replies, toolFiller={"type": "audio", "url": URL}, **more)
 
     return build

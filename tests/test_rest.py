@@ -21,7 +21,6 @@ from agentd.server import Server
 from tests import virtual_time
 from tests.jambonz import Call, metadata
 from tests.whole_call import House, agent
-from turn.machine import Settings, TurnMachine
 
 ACCOUNT = metadata()["accountSid"]
 SID = metadata()["callSid"]
@@ -185,7 +184,7 @@ class Asked:
 
     def __init__(self, refuses: bool = False) -> None:
         self.log = EventLog(lambda: 0.0)
-        self.machine = TurnMachine(Settings())
+        self.state = "listening"
         self.asked: list[Any] = []
         self._refuses = refuses
 

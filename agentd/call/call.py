@@ -49,8 +49,9 @@ class Call:
         isolate: Isolate,
         event_names: payloads.Names = "both",
         outside: Outside = NOTHING,
+        log: EventLog | None = None,
     ) -> None:
-        self.log = EventLog(asyncio.get_running_loop().time)
+        self.log = log or EventLog(asyncio.get_running_loop().time)
         self.agent = agent
         self.vendors = vendors
         self.history = setup.history(agent)
@@ -131,9 +132,14 @@ class Call:
                     self._stop()
         finally:
             await self.vendors.aclose()
-            outcome = self.outcome or Outcome(errors.DISCONNECTED)
-            self.log.append("call_ended", **outcome.payload(self._names))
-        return outcome
+            if self._outside.heard is not None:
+                self.log.unsubscribe(self._outside.heard)
+        return self.outcome or Outcome(errors.DISCONNECTED)
+
+    @property
+    def state(self) -> str:
+        """Where the conversation stands (:class:`turn.states.State`)."""
+        return self.machine.state.name.lower()
 
     # What the wire brings --------------------------------------------------------------------------------
 

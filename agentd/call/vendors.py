@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from providers.tts.cached import SpeechCache, around
 log = logging.getLogger("agentd.call.vendors")
 
 T = TypeVar("T")
+ROLES: tuple[Role, ...] = ("stt", "llm", "tts")
 CLOSE = 3.0  # seconds that vendors have to let go of a call
 
 
@@ -77,10 +78,16 @@ class Vendors:
 
 
 def vendors(
-    agent: Agent, server: Server, shared: Shared, rate: int, playback_rate: int, guard: Guard | None = None
+    agent: Agent,
+    server: Server,
+    shared: Shared,
+    rate: int,
+    playback_rate: int,
+    guard: Guard | None = None,
+    roles: Collection[Role] = ROLES,
 ) -> Vendors:
     """``rate`` is that of the caller's audio inside, ``playback_rate`` that of ours, both in Hz. ``guard`` checks the
-    addresses that came with the call; an agent as its file has it needs none.
+    addresses that came with the call; an agent as its file has it needs none. ``roles`` that are not named have nobody.
 
     Raises UnknownVendor, ImportError or ProviderError when a role has nobody: a vendor that cannot be had is left out,
     with a warning, as long as there is another.
@@ -114,9 +121,9 @@ def vendors(
         return None if tts is agent.tts else _available(voice, with_fallback(tts))
 
     return Vendors(
-        stts=_available(recogniser, with_fallback(agent.stt)),
-        models=_available(model, models_of(agent)),
-        voices=_available(voice, with_fallback(agent.tts)),
+        stts=_available(recogniser, with_fallback(agent.stt)) if "stt" in roles else [],
+        models=_available(model, models_of(agent)) if "llm" in roles else [],
+        voices=_available(voice, with_fallback(agent.tts)) if "tts" in roles else [],
         voice_for=voice_for,
         health=shared.get("health", Health),
         judge=choose(acoustic(agent, server), shared, rate) if setup.is_acoustic(agent) else None,

@@ -11,34 +11,26 @@ from typing import Any
 from starlette.websockets import WebSocket
 
 from agentd import access
-from agentd.call import vendors
-from agentd.call.audio import Framer, inner_rate
-from agentd.call.call import Call
-from agentd.call.ear import Detector, Ear, webrtc_detector
-from agentd.call.isolation import isolate_with
+from agentd.call.ear import webrtc_detector
 from agentd.call.outcome import Outcome
-from agentd.call.outside import Outside
 from agentd.errors import DISCONNECTED, SERVER_ERROR, SERVER_FAILURE, AgentdError, CallRefused
 from agentd.jambonz import outbox, wire
 from agentd.jambonz.beginning import Beginning
+from agentd.jambonz.line import Line
 from agentd.jambonz.outbox import GONE, Outbox
+from agentd.jambonz.session import CallSession
 from agentd.jambonz.tickets import PREFIX, Tickets
 from agentd.ops.log import EventLog
 from agentd.ops.registry import LiveCall, LiveCalls, account_of
 from agentd.outbound.guard import Guard
-from config.commands import Command, Update
 from config.files import Config
-from config.verb import Agent
-from providers.audio_feed import AudioFeed
 from providers.base import ProviderError
 from providers.registry import Shared, UnknownVendor
-from turn.speech import Segmenter
 
 log = logging.getLogger("agentd.listen")
 
 METADATA_WAIT = 5.0  # seconds for the first message
 CLOSE_WAIT = 2.0  # seconds for the last messages and the close handshake
-SPEECH_STOP = 0.3  # seconds of quiet that end a stretch of speech
 NORMAL_CLOSE = (1000, "")
 FLOOD = 10.0  # seconds of audio beyond twice the time that has passed: no telephone speaks so fast
 
@@ -73,14 +65,13 @@ class Node:
             observer(agent, events)
 
 
-class Session:
+class ListenSocket:
     """One accepted socket, from its first message to its close."""
 
     def __init__(self, node: Node, socket: WebSocket) -> None:
         self._node = node
         self._socket = socket
-        self._call: Call | None = None
-        self._beginning: Beginning | None = None
+        self._session: CallSession | None = None
         self._outcome = Outcome(SERVER_FAILURE)  # of a call that did not begin
         self._close = NORMAL_CLOSE
         self._is_gone = False
@@ -92,8 +83,8 @@ class Session:
 
     def _give_up(self, code: int, reason: str, outcome: str) -> None:
         self._close = (code, reason)
-        if self._call is not None:
-            self._call.stop(outcome)
+        if self._session is not None:
+            self._session.stop(outcome)
 
     async def run(self) -> None:
         """Accept, listen to what the call is, and hold it. Raises nothing: the peer is told by the close code, or by
@@ -119,8 +110,8 @@ class Session:
             self._close = (1011, SERVER_FAILURE)
         finally:
             await self._shut()
-            if self._beginning is not None:
-                await self._beginning.end(self._outcome)
+            if self._session is not None:
+                await self._session.end(self._outcome)
 
     async def _run(self, name: str, asked: str, rights: access.Rights) -> None:
         info = wire.metadata(await self._first_message())
@@ -128,16 +119,21 @@ class Session:
             raise CallRefused("expected a call of an account that these credentials are for, got one of another")
         await self._node.ready.wait()
         node, ticket = self._node, self._node.tickets.take(asked, info.call_sid)
-        self._beginning = beginning = Beginning(node.config, node.guard, asked, info, self._told_by_app, ticket)
-        agent = await beginning.agent()
-        call, port = self._begin(name, info, agent, await beginning.outside(agent), beginning.guard)
-        began = asyncio.get_running_loop().time()
-        live = LiveCall(info.call_sid, name, info.metadata, call, self.displace, began)
-        self._node.calls.add(live)
+        rate = wire.playback_rate(self._socket.query_params.get("playback_rate"), info.rate)
+        loop = asyncio.get_running_loop()
+        beginning = Beginning(node.config, node.guard, asked, info, ticket)
+        port, events = Outbox(self._socket, rate), EventLog(loop.time)
+        line = Line(node.config.server, node.shared, beginning.guard, port, info, rate, node.detector_for, events)
+        self._bytes_a_second = info.rate * info.channels * 2
+        self._session = session = CallSession(beginning, line)
+        log.info("call began", extra={"agent": name, "call_sid": info.call_sid, "rate": info.rate, "playback": rate})
+        node.began(name, events)
+        live = LiveCall(info.call_sid, name, info.metadata, session, self.displace, loop.time())
+        node.calls.add(live)
         try:
-            await self._hold(call, port)
+            await self._hold(session, port)
         finally:
-            self._node.calls.remove(live)
+            node.calls.remove(live)
 
     async def _first_message(self) -> str:
         try:
@@ -153,43 +149,13 @@ class Session:
             raise CallRefused(f"expected the call's metadata as the first message, got {got} bytes of audio")
         return str(message["text"])
 
-    def _begin(
-        self, name: str, info: wire.CallInfo, agent: Agent, outside: Outside, guard: Guard
-    ) -> tuple[Call, Outbox]:
-        server, shared = self._node.config.server, self._node.shared
-        rate = wire.playback_rate(self._socket.query_params.get("playback_rate"), info.rate)
-        port = Outbox(self._socket, rate)
-        self._bytes_a_second = info.rate * info.channels * 2
-        inner = inner_rate(info.rate)
-        self._call = call = Call(
-            agent,
-            vendors.vendors(agent, server, shared, inner, rate, guard),
-            port,
-            rate=inner,
-            playback_rate=rate,
-            ear_for=self._ear_for(agent, info, self._node.detector_for(inner)),
-            isolate=isolate_with(server, shared),
-            event_names=server.events.names,
-            outside=outside,
-        )
-        log.info("call began", extra={"agent": name, "call_sid": info.call_sid, "rate": info.rate, "playback": rate})
-        self._node.began(name, call.log)
-        return call, port
-
-    def _ear_for(self, agent: Agent, info: wire.CallInfo, detector: Detector) -> Any:
-        def ear_for(feed: AudioFeed, tell: Any) -> Ear:
-            segmenter = Segmenter(confirm=agent.barge_in.min_speech_duration, stop=SPEECH_STOP)
-            return Ear(Framer(info.rate, info.channels), detector, segmenter, feed, tell)
-
-        return ear_for
-
-    async def _hold(self, call: Call, port: Outbox) -> None:
-        """Run the call, read and write beside it, and end all three together."""
-        reader = asyncio.create_task(self._read(call), name="listen-read")
+    async def _hold(self, session: CallSession, port: Outbox) -> None:
+        """Run the session, read and write beside it, and end all three together."""
+        reader = asyncio.create_task(self._read(session), name="listen-read")
         writer = asyncio.create_task(port.write(), name="listen-write")
         choked = asyncio.create_task(self._watch(port), name="listen-watch")
         try:
-            self._outcome = outcome = await call.run()
+            self._outcome = outcome = await session.run()
             self._log_end(outcome)
             if not self._is_gone and self._close == NORMAL_CLOSE:
                 # The listen verb ends and its actionHook runs: that is how a call moves on.
@@ -202,15 +168,15 @@ class Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self, call: Call) -> None:
+    async def _read(self, session: CallSession) -> None:
         try:
-            await self._receive(call)
+            await self._receive(session)
         except Exception:
             # Nobody else would notice that the call is deaf.
             log.exception("listen socket cannot be read")
             self._give_up(1011, SERVER_FAILURE, SERVER_FAILURE)
 
-    async def _receive(self, call: Call) -> None:
+    async def _receive(self, session: CallSession) -> None:
         loop = asyncio.get_running_loop()
         began, heard = loop.time(), 0
         while True:
@@ -226,37 +192,21 @@ class Session:
                     log.warning("call ended", extra={"why": "audio comes much faster than it can have been spoken"})
                     self._give_up(1008, "expected audio as fast as it is spoken, got far more", DISCONNECTED)
                     return
-                call.hear(data)
+                session.hear(data)
             elif (text := message.get("text")) is not None:
-                self._told(call, text)
-        call.hung_up()
+                self._told(session, text)
+        session.hung_up()
 
-    def _told(self, call: Call, text: str) -> None:
+    def _told(self, session: CallSession, text: str) -> None:
         match wire.message(text):
             case wire.Dtmf(digit):
-                call.dtmf(digit)
+                session.dtmf(digit)
             case wire.MarkReached(name, event):
-                call.mark_came(name, event)
+                session.mark_came(name, event)
             case None:
                 self._strange += 1
                 if self._strange == 1:  # once a call: who sends one sends many
                     log.warning("expected dtmf or a mark, got another text message", extra={"text": text[:200]})
-
-    def _told_by_app(self, command: Command | Update) -> None:
-        """What the application sends unasked. What cannot be done is told in the log, and to nobody else."""
-        name = command.name if isinstance(command, Command) else "agent:update"
-        try:
-            match command:
-                case _ if self._call is None:
-                    raise AgentdError("expected a call that has begun")
-                case Update(data):
-                    self._call.update(data)
-                case Command("noiseIsolation:status", dict() as data):
-                    self._call.noise_isolation(data)
-                case _:
-                    raise AgentdError("expected agent:update or noiseIsolation:status: the rest is not built yet")
-        except AgentdError as exc:
-            log.warning("command of the application ignored", extra={"command": name, "why": str(exc)})
 
     async def _watch(self, port: Outbox) -> None:
         await port.is_choked.wait()

@@ -131,7 +131,7 @@ def shown(live: LiveCall, now: float) -> dict[str, Any]:
         "call_status": live.info.get("callStatus") or "in-progress",
         "duration": round(now - live.began),
         "agent": live.agent,
-        "state": live.call.machine.state.name.lower(),
+        "state": live.call.state,
     }
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agentd.ops.log import EventLog
-from turn.machine import TurnMachine
 
 NO_ACCOUNT = "default"  # of a call whose metadata names none
 
@@ -17,7 +16,11 @@ class Controls(Protocol):
     """What can be asked of a call from outside. Each is a plain call that returns at once."""
 
     log: EventLog
-    machine: TurnMachine
+
+    @property
+    def state(self) -> str:
+        """Where the conversation stands."""
+        ...
 
     def update(self, data: Mapping[str, Any]) -> None: ...
 

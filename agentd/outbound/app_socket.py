@@ -24,7 +24,7 @@ from agentd.outbound.channel import Channel, HookFailed, PathChannel, Verbs
 from agentd.outbound.guard import Guard
 from agentd.outbound.sending import Letter, Questions, Sending, too_late
 from agentd.outbound.webhook import where
-from config.commands import Ack, Command, Malformed, ToolOutput, Update, parse
+from config.commands import Ack, Command, Malformed, Message, ToolOutput, Update, parse
 from config.payloads import Payload
 
 log = logging.getLogger("agentd.outbound.app_socket")
@@ -79,6 +79,8 @@ class AppSocket:
         self._tools = Questions()  # by tool_call_id
         # The Node SDK answers the latest message that wants an ack, whichever it was asked about: one at a time.
         self._asking = asyncio.Lock()
+        self.left = asyncio.Event()  # closed for good, by either side
+        self.is_lost = False  # … and not because either wanted it
         self._closing = asyncio.Event()
         self._is_running = False
         self._is_over = False
@@ -109,7 +111,7 @@ class AppSocket:
                 if self._closing.is_set() or code in DELIBERATE:
                     break
                 log.warning("application lost", extra=self._fields(code=code))
-                await self._find_again()
+                self.is_lost = not await self._find_again()
         finally:
             self._is_running = False
         self._end()
@@ -137,12 +139,16 @@ class AppSocket:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), PAUSE * 2**attempt)
 
-    async def _connect(self, type_: str) -> Verbs:
+    async def _reach(self) -> ClientConnection:
         if self._closing.is_set():
             raise HookFailed(CLOSED)
         connection = self._connection = await self._dial()
         if self._told_as is None:
             self._is_told_by_hook = hears_only_hooks(connection)
+        return connection
+
+    async def _connect(self, type_: str) -> Verbs:
+        connection = await self._reach()
         try:
             if self._closing.is_set():
                 raise HookFailed(CLOSED)
@@ -156,14 +162,14 @@ class AppSocket:
 
     async def _greet(self, connection: ClientConnection, type_: str) -> Verbs:
         """Before this is answered nothing else is sent. Other messages may come in first."""
-        letter = self._letter(type_, self._told())
+        letter = self._letter(type_, self._session())
         with self._acks.ask(letter.msgid, letter) as question:
             try:
                 async with asyncio.timeout(ACK):
                     await connection.send(letter.text)
                     letter.settle()
                     while not question.answer.done():
-                        self._take(await connection.recv())
+                        await self._take(await connection.recv())
             except TimeoutError:
                 raise too_late(ACK, letter) from None
             except ConnectionClosed:
@@ -177,21 +183,22 @@ class AppSocket:
             writing = tasks.create_task(self._write(connection))
             try:
                 while True:
-                    self._take(await connection.recv())
+                    await self._take(await connection.recv())
             except ConnectionClosed:
                 writing.cancel()
         return connection.close_code or 1006
 
-    async def _find_again(self) -> None:
+    async def _find_again(self) -> bool:
         for attempt in range(TRIES):
             await self._pause(attempt)
             try:
                 await self._connect("session:reconnect")  # the verbs that it names are running
-                return
+                return True
             except HookFailed as exc:
                 if self._closing.is_set():
-                    return
+                    break
                 log.info("application not found", extra=self._fields(attempt=attempt + 1, error=str(exc)))
+        return False
 
     def _end(self) -> None:
         if not self._is_over:
@@ -199,6 +206,7 @@ class AppSocket:
             self._sending.close(CLOSED)
             self._acks.fail(CLOSED)
             self._tools.fail(CLOSED)
+            self.left.set()
             log.info("application left", extra=self._fields(events_dropped=self.dropped))
 
     @property
@@ -208,16 +216,28 @@ class AppSocket:
 
     # What comes in ---------------------------------------------------------------------------------------
 
-    def _take(self, text: str | bytes) -> None:
-        match parse(text):
+    async def _take(self, text: str | bytes) -> None:
+        if not self._is_answer(message := parse(text)):
+            await self._unasked(text, message)
+
+    def _is_answer(self, message: Message) -> bool:
+        """To what was asked here, and the first: then it has been given."""
+        match message:
             case Ack(msgid, verbs):
-                self._acks.answer(msgid, verbs)  # the second of one is ignored, and that of a message that needs none
+                return self._acks.answer(msgid, verbs)
             case ToolOutput(tool_call_id, output):
-                if not self._tools.answer(tool_call_id, DONE if output is None else output):
-                    log.warning("tool output ignored: unknown, late or given before", extra=self._fields())
+                return self._tools.answer(tool_call_id, DONE if output is None else output)
             case Malformed(why, msgid):
+                return self._acks.answer(msgid, HookFailed(f"the application's answer cannot be read: {why}"))
+        return False
+
+    async def _unasked(self, text: str | bytes, message: Message) -> None:
+        """Whatever else comes. Raises nothing. The ack of a message that needs none is ignored."""
+        match message:
+            case ToolOutput():
+                log.warning("tool output ignored: unknown, late or given before", extra=self._fields())
+            case Malformed(why):
                 log.warning("message ignored", extra=self._fields(error=why))
-                self._acks.answer(msgid, HookFailed(f"the application's answer cannot be read: {why}"))
             case Command() | Update() as command:
                 try:
                     self._on_command(command)
@@ -241,12 +261,24 @@ class AppSocket:
             return await question.wait(self._tool_seconds)
 
     async def action(self, hook: str, payload: Payload) -> Verbs:
+        return await self.ask("verb:hook", hook, payload)
+
+    async def ask(self, type_: str, hook: str, payload: Payload) -> Verbs:
+        """A message that wants verbs: `verb:hook`, `session:redirect`. Raises :class:`HookFailed`."""
         async with self._asking:
-            letter = self._letter("verb:hook", {**self._told(), **payload}, hook)
+            letter = self._letter(type_, {**self._told(), **payload}, hook)
             with self._acks.ask(letter.msgid, letter) as question:
                 self._put(letter)
                 verbs: Verbs = await question.wait(ACK)
                 return verbs
+
+    def tell(self, type_: str, payload: Payload) -> None:
+        """A message that wants no answer, in its turn. A plain call. Raises :class:`HookFailed`."""
+        self._put(self._letter(type_, payload))
+
+    def _session(self) -> Payload:
+        """What session:new and session:reconnect say of the call."""
+        return self._told()
 
     def _told(self) -> Payload:
         return {**self._info, "call_sid": self._call_sid}

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
+from agentd.outbound.app_dial import CLOSE
 from agentd.outbound.app_socket import AppSocket
 from agentd.outbound.channel import Channel, HookFailed, Verbs
 from agentd.outbound.guard import Guard
@@ -16,7 +17,7 @@ from config.commands import Command, Update
 from config.conversation import Hook
 from config.payloads import Payload
 from config.server import App
-from config.verb import VERBS, Agent
+from config.verb import Agent
 
 log = logging.getLogger("agentd.outbound.application")
 
@@ -61,39 +62,39 @@ class Application:
         self._tool_seconds = tool_seconds
         self._on_command = on_command
         self._others: dict[str, AppSocket] = {}  # of hooks with a socket of their own, by URL
+        self._tasks: set[asyncio.Task[None]] = set()  # that keep them
         self.socket = socket
         if socket is None and app is not None and is_socket(app.url):
             password = app.password.get_secret_value() if app.password else None
             self.socket = self._dialled(app.url, app.username, password, told_as=app.told_as)
 
     async def open(self) -> Verbs:
-        """Tell it of the call; returns the verbs that it wants, none when it is reached by webhooks. Raises
-        :class:`HookFailed`; its hooks fail at once from then on.
+        """Tell it of the call, and keep its socket until :meth:`aclose`. Returns the verbs that it wants, none when it
+        is reached by webhooks. Raises :class:`HookFailed`; its hooks fail at once from then on.
         """
         if self.socket is None:
             return []
         try:
-            return await self.socket.open()
+            verbs = await self.socket.open()
         except HookFailed:
             await self.socket.aclose()
             raise
+        self._spawn(self.socket.run())
+        return verbs
 
     def hooks(self, agent: Agent) -> Hooks:
-        """The ways to the hooks of this call's agent. Before :meth:`run`."""
+        """The ways to the hooks of an agent of this call."""
         return Hooks(
-            tool=self._channel(agent.tool_hook),
-            event=self._channel(agent.event_hook),
-            action=self._channel(agent.action_hook),
+            tool=self.channel(agent.tool_hook),
+            event=self.channel(agent.event_hook),
+            action=self.channel(agent.action_hook),
             call_sid=str(self._info["call_sid"]),
         )
 
-    async def run(self) -> None:
-        """Keep its sockets, until :meth:`aclose`."""
-        async with asyncio.TaskGroup() as tasks:
-            if self.socket is not None:
-                tasks.create_task(self.socket.run(), name="application")
-            for other in self._others.values():
-                tasks.create_task(self._keep(other), name="application-hook")
+    def tag(self, data: Payload) -> None:
+        """From now on it is told this beside the call (the verb `tag`)."""
+        known = self._info.get("customerData")
+        self._info["customerData"] = {**(known if isinstance(known, dict) else {}), **data}
 
     async def aclose(self, ending: Payload) -> None:
         """The call is over; ``ending`` is how (`call:status`)."""
@@ -103,6 +104,16 @@ class Application:
             except HookFailed as exc:
                 log.info("application not told of the end", extra={"where": socket.where, "error": str(exc)})
             await socket.aclose()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, keeping: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(keeping, name="application")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _sockets(self) -> list[ControlSocket]:
         return [*([self.socket] if self.socket is not None else []), *self._others.values()]
@@ -116,7 +127,8 @@ class Application:
             return
         await socket.run()
 
-    def _channel(self, hook: Hook | None) -> Channel | None:
+    def channel(self, hook: Hook | None) -> Channel | None:
+        """The way to a hook; ``None`` where there is none."""
         if hook is None:
             return None
         password = hook.password.get_secret_value() if hook.password else None
@@ -125,6 +137,7 @@ class Application:
         if is_socket(hook.url):
             if hook.url not in self._others:
                 self._others[hook.url] = self._dialled(hook.url, hook.username, password)
+                self._spawn(self._keep(self._others[hook.url]))
             return self._others[hook.url].channel(urlsplit(hook.url).path or "/")
         url, username = address(hook.url, self._app), hook.username
         if url is None:
@@ -165,10 +178,3 @@ class Application:
             tool_seconds=self._tool_seconds,
             told_as=told_as,
         )
-
-
-def agent_verb(verbs: Verbs) -> tuple[dict[str, Any] | None, list[str]]:
-    """The verb that names the agent, and the names of the others, which a call on a bare `listen` cannot run."""
-    agents = [verb for verb in verbs if verb.get("verb") in VERBS]
-    others = [str(verb.get("verb")) for verb in verbs if verb not in agents[:1]]
-    return (agents[0] if agents else None), others
