@@ -98,7 +98,7 @@ def test_a_burst_of_sixty_seconds_waits_at_the_voice() -> None:
         async with house.call() as call:
             await house.speaking(call, 1.0)
             (live,) = house.node.calls
-            sender = live.call.sender  # type: ignore[attr-defined]
+            sender = live.call.part.sender  # type: ignore[attr-defined]
             assert len(sender._queue) <= 2 * 8000 * 20.2
             await call.until(lambda: house.entries("turn_end"), within=70)
         assert [(run.first, run.length) for run in runs(call.media.recording)] == [(0, 60 * 8000)]

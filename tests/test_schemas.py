@@ -11,6 +11,7 @@ from tests import virtual_time
 from tests.application import Application as SocketApplication
 from tests.command import code_of
 from tests.control import SID, Control
+from tests.jambonz import voice
 from tests.webhooks import Application, says
 from tests.whole_call import House, agent
 
@@ -127,6 +128,49 @@ def test_what_is_told_through_the_gateway() -> None:
                 assert faults("base", message["data"]) == faults("llm", message["data"]) == []
             case "agent:tool-call":
                 assert set(message["data"]) == {"tool_call_id", "name", "arguments"}
+
+
+def test_what_is_told_where_the_applications_verbs_are_run_here() -> None:
+    told: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        barge_in = {"enable": True, "sticky": True, "input": ["speech", "digits"], "actionHook": "/heard"}
+        listens = {"ttsStream": {"enable": True}, "trackTtsPlayout": True, "notifyEvents": True, "bargeIn": barge_in}
+        verbs: list[Any] = [{"verb": "config", **listens}, {"verb": "say", "text": "Hello.", "id": "greeting"}]
+        async with (
+            SocketApplication(verbs) as app,
+            House(agent(["What is it?"], app="desk"), apps={"desk": app.url}) as house,
+            house.call() as call,
+        ):
+            await call.until(lambda: house.entries("said"))
+            await app.say(
+                {"type": "command", "command": "tts:tokens", "data": {"id": 1, "tokens": "A long story. " * 9}}
+            )
+            await call.until(lambda: len(house.said) > 1 and call.is_audible)
+            call.say(voice(1.0))
+            await app.got("verb:hook")
+            call.dtmf("5")
+            await app.got("verb:hook", 2)
+            await app.say({"type": "command", "command": "redirect", "data": {"call_hook": "/next"}})
+            await app.got("session:redirect")
+            call.hang_up()
+        told.extend(app.messages)
+
+    virtual_time.run(main())
+    schemas = {
+        "session:new": "session-new",
+        "session:redirect": "session-redirect",
+        "verb:hook": "gather",
+        "verb:status": "verb-status",
+        "tts:streaming-event": "tts-streaming-event",
+        "call:status": "call-status",
+    }
+    assert {message["type"] for message in told} == {*schemas, "tts:tokens-result"}
+    for message in told:
+        if message["type"] in schemas:
+            assert faults(schemas[message["type"]], message["data"]) == []
+    reasons = [message["data"]["reason"] for message in told if message["type"] == "verb:hook"]
+    assert reasons == ["speechDetected", "dtmfDetected"]
 
 
 def test_what_is_told_by_webhook() -> None:
