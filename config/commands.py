@@ -78,7 +78,8 @@ def parse(text: str | bytes) -> Message:
     if not isinstance(message, dict):
         return Malformed(f"expected an object, got {_kind(message)}")
     if is_deep(message):
-        return Malformed(f"expected at most {DEPTH} objects and lists inside each other, got more")
+        msgid = _id(message.get("msgid")) if message.get("type") == "ack" else None
+        return Malformed(f"expected at most {DEPTH} objects and lists inside each other, got more", msgid)
     return _read(_mended(message) if _HALF_A_PAIR.search(text) else message)
 
 

@@ -138,7 +138,8 @@ def test_a_verb_for_a_telephone_exchange_is_told_as_an_error_and_passed_over(
         async with hosted(verbs) as (app, house, call):
             await call.until(lambda: call.closed)
         assert app.of("jambonz:error")[0]["data"] == {
-            "error": "dial: expected a verb that needs no telephone exchange",
+            "msg": "dial is not run",
+            "details": "expected a verb that needs no telephone exchange",
             "verb": "dial",
         }
         assert house.said == ["Hello."]

@@ -236,7 +236,10 @@ def test_a_tool_returns_nothing_else(given: Answer, got: str) -> None:
 @pytest.mark.parametrize(
     ("given", "verbs"),
     [
-        (answer('[{"verb": "say", "text": "bye"}, {"hangup": {}}]'), [{"verb": "say", "text": "bye"}, {"hangup": {}}]),
+        (
+            answer('[{"verb": "say", "text": "bye"}, {"hangup": {}}]'),
+            [{"verb": "say", "text": "bye"}, {"verb": "hangup"}],
+        ),
         (answer('{"verb": "hangup"}'), [{"verb": "hangup"}]),
         (answer('[{"verb": "hangup"}]', "text/html"), [{"verb": "hangup"}]),
         (answer("[]"), []),

@@ -133,6 +133,25 @@ def test_an_application_that_does_not_say_what_to_do_is_excused(reply: Reply) ->
     virtual_time.run(main())
 
 
+@pytest.mark.parametrize("reply", [Reply(500), Reply(after=30)], ids=["500", "after 30 s"])
+@pytest.mark.parametrize("is_begun", [True, False], ids=["an agent has ended", "a listen never came"])
+def test_an_application_that_does_not_say_what_is_next_is_excused(is_begun: bool, reply: Reply) -> None:
+    async def main() -> None:
+        async with Application(says([{**VERB, "eventHook": None}]), reply) as app, behind(app) as (house, client):
+            (listen,) = await post(client)
+            if is_begun:
+                async with FakeJambonz(house.app, agent=listen["url"].rpartition("/")[2]) as call:
+                    await call.play(0.1)
+                    call.hang_up()
+                    assert await post(client, listen["actionHook"], {"call_sid": SID}) == SORRY
+            else:
+                assert await post(client, listen["actionHook"], {"call_sid": SID}) == SORRY
+                assert app.bodies[-1]["completion_reason"] == "connection failure"
+            assert [request.path for request in app.requests] == ["/jambonz", "/agent-complete"]
+
+    virtual_time.run(main())
+
+
 def test_what_is_no_application_by_webhook_is_said() -> None:
     async def main() -> None:
         async with Application() as app, behind(app) as (_, client):

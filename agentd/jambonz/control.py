@@ -61,10 +61,10 @@ class Gateways:
             return
         public = self._node.config.server.process.public_url
         base = our_address(public, socket.url.scheme, socket.headers.get("host"))
-        gateway = Gateway(self._node.config, self._node.guard, self._node.tickets, name, base)
+        gateway = Gateway(self._node.config, self._node.guard, self._node.tickets, name, base, found)
         self._gateways[key] = gateway
         try:
-            await gateway.run(socket, first, found)
+            await gateway.run(socket, first)
         finally:
             if self._gateways.get(key) is gateway:
                 del self._gateways[key]

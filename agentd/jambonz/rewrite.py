@@ -34,9 +34,22 @@ def listen_verb(base: str, token: str, *, auth: Mapping[str, str] | None, rate: 
     }
 
 
+def apologies(text: str) -> list[Verb]:
+    """What the caller hears when the application does not say what is to be done; then the call ends."""
+    return [{"verb": "say", "text": text}, {"verb": "hangup"}]
+
+
 def our_token(hook: object) -> str | None:
     """The token in one of our paths."""
     return hook.removeprefix(OURS) if isinstance(hook, str) and hook.startswith(OURS) else None
+
+
+def path_of(hook: object) -> str | None:
+    """The path that a verb names as its hook; ``None`` where it names none, or an address elsewhere."""
+    match hook:
+        case str(path) | {"url": str(path)} if "://" not in path:
+            return path
+    return None
 
 
 def our_address(public: str | None, scheme: str, host: str | None) -> str:

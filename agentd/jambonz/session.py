@@ -82,6 +82,8 @@ class CallSession:
         self.log.append("call_ended", **outcome.payload(self._line.server.events.names))
         next_: Verbs = []
         try:
+            if self._ways is None and (ticket := self._beginning.ticket) is not None:  # its agent has not begun
+                self._ways = Ways(self._beginning, self._beginning.agent(unwrap(ticket.verb)))
             if self._ways is not None:
                 next_ = await self._ways.finish(outcome)
                 wanted = [str(verb.get("verb")) for verb in next_]
@@ -152,7 +154,7 @@ class CallSession:
             self._obey(command)
         except AgentdError as exc:
             log.warning("command of the application ignored", extra=self._fields(command=name, why=str(exc)))
-            self.tell("jambonz:error", {"error": str(exc), "command": name})
+            self.tell("jambonz:error", {"msg": f"{name} is not done", "details": str(exc)})
 
     def _obey(self, command: Command | Update) -> None:
         match command:
@@ -300,10 +302,10 @@ class CallSession:
             try:
                 said = await self._talk.say(random.choice(texts), verb.get("synthesizer"))
             except UNAVAILABLE as exc:
-                self._not_run("say", "expected a voice", details=type(exc).__name__)
+                self._not_run("say", f"expected a voice, got {type(exc).__name__}")
                 return
             if said.error is not None:
-                self._not_run("say", "expected a voice", details=said.error.code)
+                self._not_run("say", f"expected a voice, got {said.error.code}")
             if said.is_interrupted or not said.heard:
                 return
 
@@ -374,10 +376,10 @@ class CallSession:
 
     # Telling ---------------------------------------------------------------------------------------------
 
-    def _not_run(self, what: str, why: str, **more: str) -> None:
-        """Of what the application wants, this is not done: it is told, and so is the operator."""
-        log.warning("not run", extra=self._fields(what=what, why=why, **more))
-        self.tell("jambonz:error", {"error": f"{what}: {why}", "verb": what, **more})
+    def _not_run(self, what: str, why: str) -> None:
+        """Of what the application wants, this is not done: it is told as jambonz tells it, and so is the operator."""
+        log.warning("not run", extra=self._fields(what=what, why=why))
+        self.tell("jambonz:error", {"msg": f"{what} is not run", "details": why, "verb": what})
 
     def _notify(self, payload: Payload) -> None:
         if self._talk.standing.notifies:

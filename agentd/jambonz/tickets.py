@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,8 @@ def _future() -> "asyncio.Future[Verbs]":
 @dataclass(slots=True, eq=False)
 class Ticket:
     """``verb`` is the agent verb of the application ``app``, for the call ``call_sid``. ``socket`` is the way to it, if
-    it has one; ``take_commands`` is told who takes what it sends unasked. ``done`` are the verbs behind the agent.
+    it has one; ``take_commands`` is told who takes what it sends unasked. ``done`` are the verbs that it wants behind
+    the agent; ``is_answered``: it has said so, and not merely nothing.
     """
 
     app: str
@@ -32,6 +33,22 @@ class Ticket:
     until: float = field(default_factory=lambda: asyncio.get_running_loop().time() + VALID)
     done: "asyncio.Future[Verbs]" = field(default_factory=_future)
     is_taken: bool = False
+    is_answered: bool = False
+    _next: Verbs = field(default_factory=list)
+
+    async def hand_on(self, verb: Mapping[str, Any]) -> None:
+        """For jambonz, as soon as the listen has ended, before what the application wants."""
+        self._next = [dict(verb)]
+
+    async def behind(self, seconds: float) -> Verbs | None:
+        """What comes behind the agent, once it has ended; ``None`` where nobody says so within this time."""
+        await asyncio.wait([self.done], timeout=seconds)
+        verbs = [*self._next, *(self.done.result() if self.done.done() else [])]
+        return verbs if verbs or (self.done.done() and self.is_answered) else None
+
+
+def new_token() -> str:
+    return f"{PREFIX}{secrets.token_urlsafe(24)}"
 
 
 class Tickets:
@@ -40,13 +57,11 @@ class Tickets:
     def __init__(self) -> None:
         self._waiting: dict[str, Ticket] = {}
 
-    def add(self, ticket: Ticket) -> str:
-        """The token."""
+    def add(self, token: str, ticket: Ticket) -> None:
+        """Under a :func:`new_token`."""
         while len(self._waiting) >= MOST:
             del self._waiting[next(iter(self._waiting))]
-        token = f"{PREFIX}{secrets.token_urlsafe(24)}"
         self._waiting[token] = ticket
-        return token
 
     def app_of(self, token: str) -> str | None:
         """Whose it is; ``None`` for what is no token."""

@@ -15,14 +15,14 @@ from starlette.responses import JSONResponse, Response
 
 from agentd import access
 from agentd.jambonz.listen import Node
-from agentd.jambonz.rewrite import as_object, listen_verb, our_address, rewritten
-from agentd.jambonz.tickets import MOST, Ticket
+from agentd.jambonz.rewrite import apologies, as_object, listen_verb, our_address, path_of, rewritten
+from agentd.jambonz.tickets import MOST, Ticket, new_token
 from agentd.outbound import signature
 from agentd.outbound.basic_auth import basic
 from agentd.outbound.channel import HookFailed, Verbs
 from agentd.outbound.guard import Answer, Blocked, OutgoingFailed
 from agentd.outbound.webhook import where
-from config import commands
+from config import commands, payloads
 from config.apps import address, is_socket
 from config.server import App
 
@@ -56,14 +56,14 @@ class WebhookApps:
         if not self._is_genuine(app, request, body):
             return JSONResponse({"msg": f"expected a {signature.HEADER} of jambonz's, got none or another"}, 401)
         data = as_object(body)
-        if path.startswith(AGENT):
-            verbs = await self._listen_ended(path.removeprefix(AGENT))
-        else:
-            try:
+        try:
+            if path.startswith(AGENT):
+                verbs = await self._listen_ended(app, path.removeprefix(AGENT), data)
+            else:
                 verbs = await self._asked(app, path, body)
-            except HookFailed as exc:
-                log.warning("the caller hears an apology", extra={"app": name, "why": str(exc)})
-                verbs = [{"verb": "say", "text": app.apology}, {"verb": "hangup"}]
+        except HookFailed as exc:
+            log.warning("the caller hears an apology", extra={"app": name, "why": str(exc)})
+            verbs = apologies(app.apology)
         return JSONResponse(self._for_jambonz(verbs, name, str(data.get("call_sid") or ""), request))
 
     async def _options(self, app: App) -> Response:
@@ -111,12 +111,22 @@ class WebhookApps:
         given = request.headers.getlist(signature.HEADER)
         return len(given) == 1 and signature.is_genuine(given[0], body, [app.secret.get_secret_value()], time.time())
 
-    async def _listen_ended(self, token: str) -> Verbs:
+    async def _listen_ended(self, app: App, token: str, data: Mapping[str, Any]) -> Verbs:
+        """What comes next. Raises :class:`HookFailed` where the application does not say."""
         ticket = self._open.pop(token, None)
-        if ticket is None or not ticket.is_taken:
-            self._node.tickets.forget(token)
+        if ticket is None:
             return []
-        return await ticket.done
+        if not ticket.is_taken:  # the listen socket could not be opened
+            self._node.tickets.forget(token)
+            hook = path_of(ticket.verb.get("actionHook"))
+            told = payloads.completion("connection failure", None, self._node.config.server.events.names)
+            return (
+                [] if hook is None else await self._asked(app, hook.lstrip("/"), json.dumps({**data, **told}).encode())
+            )
+        verbs = await ticket.behind(SECONDS)
+        if verbs is None:
+            raise HookFailed("the agent has ended, and the application does not say what is next")
+        return verbs
 
     def _for_jambonz(self, verbs: Verbs, name: str, call_sid: str, request: Request) -> Verbs:
         server = self._node.config.server
@@ -124,7 +134,7 @@ class WebhookApps:
 
         def ticket(verb: dict[str, Any]) -> dict[str, Any]:
             made = Ticket(name, call_sid, verb, None, lambda on_command: None)
-            token = self._node.tickets.add(made)
+            self._node.tickets.add(token := new_token(), made)
             while len(self._open) >= MOST:  # jambonz never told their end
                 del self._open[next(iter(self._open))]
             self._open[token] = made

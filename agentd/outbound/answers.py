@@ -6,6 +6,7 @@ from typing import Any
 
 from agentd.outbound.channel import HookFailed, Verbs
 from agentd.outbound.guard import Answer
+from config import commands
 
 DONE = "ok"  # what a tool has returned that returned nothing
 
@@ -53,9 +54,12 @@ def verbs(answer: Answer) -> Verbs:
         return [value] if isinstance(value.get("verb"), str) else []
     if not isinstance(value, list):
         return []
-    if not all(isinstance(each, dict) for each in value):
-        raise HookFailed("expected an array of verbs from the application, got an array of something else")
-    return value
+    try:
+        if not commands.is_deep(value):
+            return commands.verbs(value)
+    except ValueError:
+        pass
+    raise HookFailed("expected an array of verbs from the application, got an array of something else")
 
 
 def _is_empty(answer: Answer) -> bool:

@@ -34,6 +34,7 @@ class Hooks:
         call_sid: str = "",
     ) -> None:
         self.dropped = 0  # events that the application was never told
+        self.is_answered = True  # the actionHook, once it was asked; so it is where there is none
         self._tool = tool
         self._tools = None if tool is None else AskedOnce(tool)
         self._event = event
@@ -151,6 +152,7 @@ class Hooks:
             exc: Exception = HookFailed(f"the application did not answer within {ACTION:g} seconds")
         except Exception as failed:  # whatever a hook does wrong, the call ends as it should
             exc = failed
+        self.is_answered = False
         self._log_failure("action", action, exc)
         return []
 
