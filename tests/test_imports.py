@@ -1,11 +1,16 @@
 """A server imports the SDKs of the vendors that its configuration names, and no other."""
 
+import asyncio
+import builtins
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+
+from agentd.jambonz import beginning
 
 SDKS = {
     "anthropic": {"anthropic"},
@@ -74,3 +79,26 @@ def imported(stt: str, llm: str, tts: str) -> set[str]:
 )
 def test_only_the_sdks_of_the_configured_vendors_are_imported(stt: str, llm: str, tts: str) -> None:
     assert imported(stt, llm, tts) == SDKS[stt] | SDKS[llm] | SDKS[tts]
+
+
+def test_a_call_waits_for_tools_that_another_one_is_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    halfway, go_on = threading.Event(), threading.Event()
+    (tmp_path / "half_imported.py").write_text(
+        "from builtins import halfway, go_on\nhalfway.set()\ngo_on.wait(10)\nMcpTools = 1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(builtins, "halfway", halfway, raising=False)
+    monkeypatch.setattr(builtins, "go_on", go_on, raising=False)
+    monkeypatch.setattr(beginning, "MCP", "half_imported")
+
+    async def main() -> None:
+        first = asyncio.create_task(beginning.import_mcp())
+        await asyncio.to_thread(halfway.wait, 10)
+        second = asyncio.create_task(beginning.import_mcp())
+        await asyncio.sleep(0)
+        assert not second.done()
+        go_on.set()
+        await asyncio.gather(first, second)
+
+    asyncio.run(main())
+    assert sys.modules.pop("half_imported").McpTools == 1  # type: ignore[attr-defined]

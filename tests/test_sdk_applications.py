@@ -50,8 +50,8 @@ async def complete(it: Held) -> None:
 async def test_the_weather_tool_works_as_the_guide_has_written_it() -> None:
     async with (
         open_meteo() as weather,
-        application("weather.js", {"GEOCODING_URL": weather, "FORECAST_URL": weather}) as url,
-        held(url) as it,
+        application("examples.js", {"GEOCODING_URL": weather, "FORECAST_URL": weather}) as url,
+        held(f"{url}using-tools") as it,
     ):
         (verb,) = it.verbs
         agent = Agent.model_validate(verb)
@@ -70,7 +70,7 @@ async def test_the_weather_tool_works_as_the_guide_has_written_it() -> None:
 
 @real_time
 async def test_the_updates_of_the_guide_arrive_as_they_are() -> None:
-    async with application("updates.js", {"MCP_URL": "http://127.0.0.1:9/sse"}) as url:
+    async with application("examples.js", {"MCP_URL": "http://127.0.0.1:9/sse"}) as url:
         async with held(f"{url}using-mcp-server") as it:
             agent = Agent.model_validate(it.verbs[0])
             assert [server.url for server in agent.mcp_servers] == ["http://127.0.0.1:9/sse"]
@@ -116,15 +116,15 @@ async def test_an_application_in_python_works_like_one_in_node() -> None:
     pytest.importorskip("jambonz_sdk")
     async with (
         open_meteo() as weather,
-        application("weather.py", {"GEOCODING_URL": weather, "FORECAST_URL": weather}) as url,
-        held(url) as it,
+        application("examples.py", {"GEOCODING_URL": weather, "FORECAST_URL": weather}) as url,
     ):
-        agent = Agent.model_validate(it.verbs[0])
-        assert [tool.name for tool in agent.llm.llm_options.tools] == ["get_weather"]
-        hook = it.socket.channel("/tool-call")
-        assert await hook.tool_call(call("t1", location="Oslo")) == WEATHER
-        assert await hook.tool_call(call("t2", "get_time")) == "Unknown tool: get_time"
-        await tell(it)
-        assert await it.next() == Update({"type": "update_instructions", "instructions": "Answer in one word."})
-        await complete(it)
-        await it.socket.status({"call_status": "completed"})
+        async with held(f"{url}using-tools") as it:
+            agent = Agent.model_validate(it.verbs[0])
+            assert [tool.name for tool in agent.llm.llm_options.tools] == ["get_weather"]
+            hook = it.socket.channel("/tool-call")
+            assert await hook.tool_call(call("t1", location="Oslo")) == WEATHER
+            assert await hook.tool_call(call("t2", "get_time")) == "Unknown tool: get_time"
+            await complete(it)
+            await it.socket.status({"call_status": "completed"})
+        updates = [await first_update(f"{url}{name}", event) for name, event in EXAMPLES]
+        assert [update["type"] for update in updates] == ["inject_context", "update_instructions", "generate_reply"]

@@ -173,5 +173,5 @@ class Ways:
 
 async def import_mcp() -> None:
     """On a thread: other calls go on meanwhile."""
-    if MCP not in sys.modules:
+    if not hasattr(sys.modules.get(MCP), "McpTools"):  # another call may be in the middle of importing it
         await asyncio.to_thread(importlib.import_module, MCP)
