@@ -61,6 +61,11 @@ class Rights:
         """In some account, at least."""
         return any(not pass_.agents or agent in pass_.agents for pass_ in self.passes)
 
+    @property
+    def has_everything(self) -> bool:
+        """Every agent in every account."""
+        return any(not pass_.agents and not pass_.accounts for pass_ in self.passes)
+
     def has(self, agent: str, account: str) -> bool:
         return Rights(tuple(p for p in self.passes if not p.accounts or account in p.accounts)).has_agent(agent)
 

@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.console import Console
 from agentd import __version__, logs
 from agentd.errors import AgentdError
 from agentd.load import load, missing
+from agentd.loadtest.arguments import add_arguments
 from config.files import SERVER_FILE, Config
 from config.problems import ConfigError
 
@@ -29,7 +31,8 @@ def main(argv: list[str] | None = None) -> None:
     # Before numpy is first imported: its products here are small, and a second thread that spins for them costs a core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     args = _parser().parse_args(argv)
-    logs.set_up(args.log or args.level)
+    args.argv = sys.argv[1:] if argv is None else argv
+    logs.set_up(args.log or args.level, getattr(args, "log_format", None) or "text")
     try:
         sys.exit(args.run(args))
     except ConfigError as exc:
@@ -54,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", parents=[config], help="answer calls; without configuration the agent `demo`")
     serve.add_argument("--host", help="address to listen on (127.0.0.1; 0.0.0.0 where `access` says who may come in)")
     serve.add_argument("--port", type=int, help="port to listen on (8080); 0 takes a free one")
+    serve.add_argument("--workers", type=_workers, metavar="N", help="processes on this port (1)")
+    serve.add_argument("--log-format", choices=["text", "json"], help="lines of the log (text)")
     serve.add_argument("--open", action="store_true", help="anyone may come in, as long as `access` names nobody")
     serve.set_defaults(run=_serve, level="info")
 
@@ -71,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     call.add_argument("--rate", type=int, default=16000, help="sampleRate of the call, in Hz (16000)")
     call.set_defaults(run=_call, level="warning")
 
+    load_test = commands.add_parser("load", parents=[common], help="phone a listen socket many times at once")
+    add_arguments(load_test)
+    load_test.set_defaults(run=_load, level="warning")
+
     verb = commands.add_parser("verb", parents=[config], help="the jambonz listen verb that reaches an agent")
     verb.add_argument("agent", metavar="AGENT")
     verb.add_argument("--sample-rate", type=int, default=8000, help="of the caller's audio, in Hz (8000)")
@@ -84,19 +93,62 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from agentd.jambonz.listen import Node
-    from agentd.server import Server
+    from agentd.workers.worker import Worker
 
     config = load(args.config)
+    logs.set_up(args.log or config.server.logs.level or args.level, args.log_format or config.server.logs.format)
     if args.open:
         config = opened(config)
+    process = config.server.process
     host = _host(config, args.config, args.host)
+    port = process.port if args.port is None else args.port
+    worker = Worker.from_environment()
+    count = args.workers or process.workers
+    if worker is None and count > 1:
+        return _parent(config, host, port, count, args.argv)
+    from agentd.jambonz.listen import Node
+    from agentd.server import Server, work
+
     node = Node(config)
-    for what in missing(config, node.shared):
-        print(f"agentd: {what}", file=sys.stderr)
-    server = Server(node, host, config.server.process.port if args.port is None else args.port)
-    _run(server.serve())
+    if worker is None:
+        _say_missing(config, node.shared)
+        server = Server(node, host, port)
+        _run(server.serve())
+    else:
+        worker.name_logs()
+        server = Server(node, host, port, worker.post)
+        _run(work(worker, server))
     return 0 if server.started else 1
+
+
+def _parent(config: Config, host: str, port: int, count: int, argv: list[str]) -> int:
+    from agentd.ops import bus
+    from agentd.ops.shared_metrics import shared_metrics
+    from agentd.workers.parent import Parent, bind, command_of
+    from providers.registry import Shared
+
+    if sys.platform == "win32":
+        raise AgentdError("expected one worker on this system, got more: they share a socket as Unix has it")
+    _say_missing(config, Shared())
+    listening = bind(host, port)
+
+    async def run() -> int:
+        return await Parent(command_of(argv), count, listening).run()
+
+    with shared_metrics(), tempfile.TemporaryDirectory(prefix="agentd-bus-") as folder:
+        os.environ[bus.DIRECTORY] = folder
+        return asyncio.run(run())
+
+
+def _say_missing(config: Config, shared: Any) -> None:
+    for what in missing(config, shared):
+        print(f"agentd: {what}", file=sys.stderr)
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number ≥ 1, got {text!r}")
+    return int(text)
 
 
 def opened(config: Config) -> Config:
@@ -167,6 +219,12 @@ async def _phone(args: argparse.Namespace) -> int:
         await shared.aclose()
     print(f"{len(turns)} turns, {len(caller.caller_side) / 2 / args.rate:.1f} s")
     return 0
+
+
+def _load(args: argparse.Namespace) -> int:
+    from agentd.loadtest.command import load
+
+    return _run(load(args, Console()))
 
 
 def _verb(args: argparse.Namespace) -> int:

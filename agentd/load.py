@@ -1,5 +1,6 @@
 """From files to a configuration that this installation can run; and what of it this one lacks."""
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def load(path: Path | None = None) -> Config:
 
 def missing(config: Config, shared: Shared) -> Iterator[str]:
     """What agents ask for and this installation lacks. Calls go on without it."""
+    if config.server.tracing.endpoint and importlib.util.find_spec("opentelemetry.exporter") is None:
+        yield "tracing: expected the extra otel (pip install 'agentd[otel]'), got none"
     for name, agent in sorted(config.agents.items()):
         if agent.noise_isolation is not None:
             try:

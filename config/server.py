@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretS
 
 from config.deadlines import Deadlines
 from config.llm import Llm
-from config.parts import Name, Part, Port, Positive, Seconds, Url, shorthand
+from config.parts import Name, Part, Port, Positive, Seconds, Share, Url, shorthand
 from config.secrets import Secrets
 from config.speech import Recognizer, Synthesizer
 from config.verb import Summaries
@@ -34,6 +34,9 @@ Accounts = Annotated[
 ]
 
 
+Word = Annotated[str, Field(description="a name of letters, digits, - and _", pattern=r"^[A-Za-z0-9_-]+$")]
+
+
 class ServerPart(Part):
     """An object of ``agentd.yaml``, whose own keys are snake_case."""
 
@@ -42,14 +45,32 @@ class ServerPart(Part):
 
 class Process(ServerPart):
     """Where the server listens and how it ends. Port 0 takes a free one; without a ``host`` it is every address where
-    somebody is named under ``access``, else this machine's own.
+    somebody is named under ``access``, else this machine's own. ``node`` is its name in a cluster; left out, the
+    machine's.
     """
 
     host: Name | None = None
+    node: (
+        Annotated[str, Field(description="a name of letters, digits, - and _", pattern=r"^[A-Za-z0-9_-]+$")] | None
+    ) = None
     port: Port = 8080
     public_url: Url | None = None
     workers: Positive = 1
     drain_seconds: Seconds = 3600
+
+
+class Limits(ServerPart):
+    """What one process takes upon itself. New calls are refused while a thing that is due waits ``loop_lag_ms`` on
+    average, or the event loop has more than ``cpu`` of a core, both over 5 s; and beyond so many ``calls``.
+    ``call_seconds`` is the longest call (jambonz ends its own after 3 h), ``stall_ms`` what the log reports of a loop
+    that stands still.
+    """
+
+    loop_lag_ms: Positive = 100
+    cpu: Share = 0.9
+    calls: Positive | None = None
+    call_seconds: Seconds = 4 * 3600
+    stall_ms: Positive = 250
 
 
 class Defaults(Part):
@@ -177,6 +198,25 @@ class Events(ServerPart):
     names: Literal["guide", "sdk", "both"] = "both"
 
 
+class Logs(ServerPart):
+    """What `agentd serve` writes to stderr: lines for people, or one JSON object a line."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] | None = None
+
+
+class Tracing(ServerPart):
+    """Where traces go: an OTLP/HTTP collector. Without an ``endpoint`` it is that of the environment (OTEL_…), if there
+    is one. ``content``: what was said, and tools' arguments and results, go along.
+    """
+
+    in_words = "a URL or an object"
+
+    endpoint: Annotated[str, Field(description="an http or https URL", pattern=r"^https?://\S+$")] | None = None
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    content: bool = False
+
+
 class SmartTurn(ServerPart):
     """Where the weights of Smart Turn v3 lie (ONNX); without it they are looked for in an installed pipecat-ai."""
 
@@ -208,8 +248,27 @@ class SpeechCache(ServerPart):
         return None if folder.startswith("~") else Path(folder)
 
 
+class Journal(ServerPart):
+    """Whether live calls are written down, so that another worker can go on with them, and where. Left out, they are
+    where there are several workers, or Redis. ``path`` may begin with ``~``.
+    """
+
+    in_words = "true, false or an object"
+
+    enable: bool | None = None
+    path: Name | None = None
+
+    def folder(self) -> Path | None:
+        """The ``path``, else agentd/calls in the user's folder for state; ``None`` for a user without a home."""
+        states = os.environ.get("XDG_STATE_HOME", "")
+        if not os.path.isabs(states):
+            states = "~/.local/state"
+        folder = os.path.expanduser(self.path or os.path.join(states, "agentd", "calls"))
+        return None if folder.startswith("~") else Path(folder)
+
+
 Names = dict[
-    Annotated[str, Field(description="a name of letters, digits, - and _", pattern=r"^[A-Za-z0-9_-]+$")],
+    Word,
     Annotated[App, shorthand("url")],
 ]
 
@@ -219,6 +278,7 @@ class Server(ServerPart):
 
     process: Process = Field(default=Process(), validation_alias="server", serialization_alias="server")
     credentials: dict[str, Accounts] = Field(default_factory=dict)
+    limits: Limits = Limits()
     defaults: Defaults = Defaults()
     apps: Names = Field(default_factory=dict)
     hooks: Hooks = Hooks()
@@ -227,8 +287,11 @@ class Server(ServerPart):
     jambonz: Jambonz | None = None
     redis: Annotated[Redis, shorthand("url")] | None = None
     events: Events = Events()
+    logs: Logs = Logs()
+    tracing: Annotated[Tracing, shorthand("endpoint")] = Tracing()
     turn: Turn = Turn()
     speech_cache: Annotated[SpeechCache, shorthand("enable", bool)] = SpeechCache()
+    journal: Annotated[Journal, shorthand("enable", bool)] = Journal()
     agents: Name = "agents"
 
     def credential(self, vendor: str, label: str = "") -> dict[str, Any]:

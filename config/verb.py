@@ -76,6 +76,9 @@ class Agent(Part):
     tools: list[str] = Field(default_factory=list, description="a list of names of pre-built tools")
     app: Name | None = None  # of agentd.yaml's apps: where hooks go that are paths
     dtmf: Annotated[Keypad, shorthand("enable", bool)] = Keypad()
+    first_words: Count = (
+        1  # a voice that joins pieces is given so many words before the sentence is whole (0: a clause)
+    )
     deadlines: Deadlines = Deadlines()
 
     @model_validator(mode="before")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 
 
@@ -18,12 +19,13 @@ class AudioFeed:
     ``push`` and ``mark`` never wait: the socket is read by a plain call. When the vendor's task falls ``seconds``
     behind, the oldest audio is dropped and counted in ``dropped`` (bytes); marks are kept.
     Iterating ends after :meth:`close`. One reader at a time; a new one goes on where the last one stopped, or a
-    little before: see :meth:`rewind`.
+    little before: see :meth:`rewind`. ``taken``: bytes that its readers were given.
     """
 
     def __init__(self, rate: int, seconds: float = 10.0, replay: float = 5.0) -> None:
         self.rate = rate
         self.dropped = 0
+        self.taken = 0
         self._limit = int(seconds * rate) * 2
         self._replay_limit = int(replay * rate) * 2
         self._read: deque[bytes | Mark] = deque()  # the last ``replay`` seconds that were taken
@@ -32,8 +34,17 @@ class AudioFeed:
         self._size = 0
         self._closed = False
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Callable[[bytes | Mark], bool] | None = None
+
+    def divert(self, sink: Callable[[bytes | Mark], bool] | None) -> None:
+        """What comes from now on goes to the reader's ``sink`` by a plain call, and not through the buffer: no task is
+        woken for a frame. It ends when the sink says ``False``, and with ``None``.
+        """
+        self._sink = sink
 
     def push(self, pcm: bytes) -> None:
+        if self._sink is not None and not self._items and self._taken_by(self._sink, pcm):
+            return
         self._items.append(pcm)
         self._size += len(pcm)
         if self._size > self._limit:
@@ -41,6 +52,8 @@ class AudioFeed:
         self._wake()
 
     def mark(self, mark: Mark) -> None:
+        if self._sink is not None and not self._items and self._taken_by(self._sink, mark):
+            return
         self._items.append(mark)
         self._wake()
 
@@ -83,8 +96,20 @@ class AudioFeed:
             pieces.append(self._items.popleft())  # type: ignore[arg-type]
         audio = b"".join(pieces)
         self._size -= len(audio)
+        self.taken += len(audio)
         self._keep(audio)
         return audio
+
+    def _taken_by(self, sink: Callable[[bytes | Mark], bool], item: bytes | Mark) -> bool:
+        if not sink(item):
+            self._sink = None
+            return False
+        if isinstance(item, Mark):
+            self._read.append(item)
+        else:
+            self.taken += len(item)
+            self._keep(item)
+        return True
 
     def _keep(self, audio: bytes) -> None:
         self._read.append(audio)

@@ -152,6 +152,18 @@ class Working:
     """A sign of life: the model is at something that is not for the caller's ears, a thought or a tool's arguments."""
 
 
+@dataclass(frozen=True, slots=True)
+class Usage(Working):
+    """What the vendor counts for this answer, in tokens; once, behind all else of it. Vendors that do not say so give
+    none. ``prompt`` is all that was read, ``cached`` how much of that came from the vendor's cache; thoughts are in
+    ``completion``.
+    """
+
+    prompt: int
+    completion: int
+    cached: int = 0
+
+
 LlmEvent = TextDelta | ToolCall | Working
 
 
@@ -199,7 +211,7 @@ TtsEvent = Audio | Word | Spoken
 
 
 class Tts(Protocol):
-    """A synthesizer."""
+    """A synthesizer. One whose ``is_continuous`` is true joins the pieces of a reply into one flow of speech."""
 
     def speak(self, text: AsyncIterator[str], rate: int) -> AsyncIterator[TtsEvent]:
         """Say the pieces of one reply as they come (``rate`` in Hz: 8000, 16000, 24000 or 48000).

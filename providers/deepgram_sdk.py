@@ -1,4 +1,4 @@
-"""What Deepgram's recognisers and voices share: the SDK's clients, and its websockets as a :class:`Wire`.
+"""What Deepgram's recognisers and voices share: the SDK's clients, and its websockets as a :class:`PlainWire`.
 
 The SDK says where to dial and with which headers; the dialling is ours (:mod:`providers.sockets`). Its own socket
 offers compression, waits 10 s for a close, cannot be told a deadline and loses the status text and Retry-After.
@@ -16,7 +16,7 @@ from providers.base import Lookup, ProviderError
 from providers.credentials import key_of, socket_url
 from providers.failures import Role
 from providers.registry import Shared
-from providers.sockets import Wire, dial, tls
+from providers.sockets import PlainWire, dial, tls
 
 with warnings.catch_warnings():
     # It imports websockets.legacy, which warns that it will go one day. Nothing of it is used: see Transport.
@@ -75,11 +75,11 @@ class Transport:
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         self.url = url
         self.headers = headers
-        self._wire: Wire | None = None
+        self._wire: PlainWire | None = None
 
     async def open(
         self, role: Role, vendor: str, secrets: Iterable[str], closings: Mapping[int, str], lookup: Lookup | None
-    ) -> Wire:
+    ) -> PlainWire:
         """Dial. Raises :class:`ProviderError`."""
         closings = {**CLOSINGS, **closings}
         self._wire = await dial(
@@ -108,9 +108,9 @@ class Transport:
 
 
 class SdkSocket:
-    """A socket of the SDK as a :class:`Wire`: messages go by raw, past the SDK's models (68 µs each, json alone 8)."""
+    """The SDK's socket as a :class:`PlainWire`: messages go raw, past the SDK's models (68 µs each, json alone 8)."""
 
-    def __init__(self, wire: Wire, context: AsyncExitStack) -> None:
+    def __init__(self, wire: PlainWire, context: AsyncExitStack) -> None:
         self._wire = wire
         self._context = context
 
@@ -139,6 +139,13 @@ class SdkSocket:
 
     async def send(self, message: str | bytes) -> None:
         await self._wire.send(message)
+
+    @property
+    def is_ready(self) -> bool:
+        return self._wire.is_ready
+
+    def send_now(self, message: str | bytes) -> None:
+        self._wire.send_now(message)
 
     async def receive(self) -> str | bytes | None:
         return await self._wire.receive()

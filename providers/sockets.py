@@ -25,6 +25,7 @@ quiet.setLevel(logging.INFO)
 DIAL = 5.0  # seconds for TCP, TLS and the upgrade
 EACH = 1.5  # seconds for TCP to one of several addresses; the last one has all that is left
 CLOSE = 1.0  # seconds for the close handshake; a peer that does not answer is cut off
+UNSENT = 32 << 10  # bytes that may wait for a vendor that does not read, before whoever sends waits for it
 LONGEST_MESSAGE = 8 << 20  # bytes
 REFUSALS = {1008: "unauthorized", 1011: "server-error", 1013: "rate-limited"}  # what close codes mean most often
 
@@ -52,8 +53,21 @@ class Wire(Protocol):
         ...
 
 
+class PlainWire(Wire, Protocol):
+    """One that can also be written to by a plain call."""
+
+    @property
+    def is_ready(self) -> bool:
+        """It is open, and the vendor reads what is sent."""
+        ...
+
+    def send_now(self, message: str | bytes) -> None:
+        """As :meth:`send`, where it :attr:`is_ready`."""
+        ...
+
+
 class Socket:
-    """A :class:`Wire` over the package websockets. ``closings``: what a vendor's own close codes mean, as kinds of
+    """A :class:`PlainWire` over the package websockets. ``closings``: what a vendor's own close codes mean, as kinds of
     :mod:`providers.failures`.
     """
 
@@ -76,9 +90,26 @@ class Socket:
     def is_open(self) -> bool:
         return self._connection.state is State.OPEN
 
+    @property
+    def is_ready(self) -> bool:
+        connection = self._connection
+        return connection.state is State.OPEN and connection.transport.get_write_buffer_size() <= UNSENT
+
+    def send_now(self, message: str | bytes) -> None:
+        # As websockets' own `broadcast` does it, which spares a third of what a frame costs.
+        connection = self._connection
+        if isinstance(message, bytes):
+            connection.protocol.send_binary(message)
+        else:
+            connection.protocol.send_text(message.encode())
+        connection.send_data()
+
     async def send(self, message: str | bytes) -> None:
         try:
-            await self._connection.send(message)
+            if self.is_ready:
+                self.send_now(message)
+            else:
+                await self._connection.send(message)
         except ConnectionClosed as exc:
             raise self._lost(exc) from safe_cause(exc, self._secrets)
 

@@ -424,8 +424,8 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "updates: context parts what was said last",
         "agentd/call/history.py",
-        "        self.messages += messages\n",
-        "        self.messages[-1:-1] = messages\n",
+        '        """\n        self.messages += messages\n',
+        '        """\n        self.messages[-1:-1] = messages\n',
     ),
 )
 

@@ -60,8 +60,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
 def test_every_command_shown_exists() -> None:
     shown = {name for page in PAGES for name in re.findall(r"`agentd ([a-z]+)", page.read_text())}
     known = set(_parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr, arg-type]
-    assert shown - known <= {"load"}  # named in the README's table as to come
-    assert known <= shown
+    assert shown == known
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -60,6 +60,7 @@ def test_a_call_talks_to_the_applications_agent_and_goes_on_as_the_application_w
             async with audio(at, listen) as call:
                 await at.turn(call)
                 assert [live.agent for live in at.node.calls] == ["desk"]
+                assert at.logs[-1].about["b3"] == "1-2-1"  # its trace goes on here
                 await app.say({"type": "agent:update", "data": {"type": "update_instructions", "instructions": "New."}})
                 await at.turn(call)
                 call.hang_up()

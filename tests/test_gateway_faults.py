@@ -452,10 +452,10 @@ def test_what_could_not_be_sent_is_sent_first_when_jambonz_is_back() -> None:
 
         side = JambonzSide(take, {})
         await side.say("one")
-        await side.hold(Socket(is_gone=True))  # type: ignore[arg-type]
+        await side.hold(Socket(is_gone=True))
         await side.say("two")
         back = Socket(is_gone=False)
-        await side.hold(back, "ack")  # type: ignore[arg-type]
+        await side.hold(back, "ack")
         assert back.texts == ["ack", "one", "two"]
         assert side.over.is_set()
 

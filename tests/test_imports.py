@@ -101,4 +101,4 @@ def test_a_call_waits_for_tools_that_another_one_is_importing(tmp_path: Path, mo
         await asyncio.gather(first, second)
 
     asyncio.run(main())
-    assert sys.modules.pop("half_imported").McpTools == 1  # type: ignore[attr-defined]
+    assert sys.modules.pop("half_imported").McpTools == 1

@@ -12,7 +12,19 @@ import httpx2
 import pytest
 from google.genai import errors
 
-from providers.base import LlmEvent, LlmSpec, Message, Native, Prompt, ProviderError, TextDelta, Tool, ToolCall, Working
+from providers.base import (
+    LlmEvent,
+    LlmSpec,
+    Message,
+    Native,
+    Prompt,
+    ProviderError,
+    TextDelta,
+    Tool,
+    ToolCall,
+    Usage,
+    Working,
+)
 from providers.llm.google import GoogleLlm, make_llm, to_provider_error
 from providers.llm.google_wire import UNSIGNED, Answer, StreamError, thinking, to_wire
 from providers.llm.turns import BEGINS, NO_RESULT
@@ -373,8 +385,7 @@ def test_two_replies_of_one_context_and_task_are_left_one_by_one() -> None:
                 await both[0].aclose()
                 await server.seen.left.wait()
                 server.seen.left.clear()
-                with pytest.raises(StopAsyncIteration):
-                    await anext(third)
+                assert [type(event) async for event in third] == [Usage]
                 for _ in range(20):
                     await asyncio.sleep(0)
                 assert not server.seen.left.is_set()  # the other is still listened to

@@ -476,7 +476,9 @@ OPTIONS = {"maxTokens": 99, "temperature": 0, "reasoningEffort": "low", "vendorP
 )
 def test_to_wire_names_the_options_as_the_server_does(connect: dict[str, str], limit: str) -> None:
     wire = to_wire(HELLO, LlmSpec("openai", "m", OPTIONS, connect))
-    del wire["messages"], wire["stream"], wire["stream_options"]
+    counted = wire.pop("stream_options", None)
+    assert counted == ({"include_usage": True} if limit == "max_completion_tokens" else None)
+    del wire["messages"], wire["stream"]
     assert wire == {"model": "m", limit: 99, "temperature": 0, "reasoning_effort": "low", "top_k": 5}
 
 

@@ -164,3 +164,64 @@ def test_whatever_a_voice_raises_is_a_failed_reply(failure: Exception, code: str
         return told
 
     assert virtual_time.run(main())[-1] == ReplyFailed(1, code)
+
+
+class Slow:
+    """A model that says a word every so often."""
+
+    name = "slow"
+
+    def __init__(self, text: str, every: float) -> None:
+        self._words, self._every = text.split(" "), every
+
+    async def reply(self, prompt: Prompt) -> AsyncIterator[LlmEvent]:
+        for word in self._words:
+            yield TextDelta(f"{word} ")
+            await asyncio.sleep(self._every)
+
+
+class Flowing:
+    """Joins pieces: half a second of sound a word, at once. Keeps when it was given what."""
+
+    is_continuous = True
+
+    def __init__(self) -> None:
+        self.given: list[tuple[float, str]] = []
+
+    async def speak(self, text: AsyncIterator[str], rate: int) -> AsyncIterator[TtsEvent]:
+        said = 0
+        async for piece in text:
+            self.given.append((round(asyncio.get_running_loop().time(), 2), piece))
+            yield Audio(bytes(rate // 2 * 2) * len(piece.split()))
+            said += len(piece)
+            yield Spoken(said)
+
+
+def given(text: str, every: float) -> list[tuple[float, str]]:
+    async def main() -> list[tuple[float, str]]:
+        voice = Flowing()
+        source = Source(Slow(text, every), voice, first_words=1)
+        reply = Reply(1, source, Sender(8000, Nowhere(), lambda event: None), no_messages, no_tools, lambda event: None)
+        reply.release()
+        await reply.run()
+        return voice.given
+
+    return virtual_time.run(main())
+
+
+def test_a_voice_that_joins_pieces_gets_the_first_word_at_once_and_then_sentences() -> None:
+    assert given("Of course I can do that. So it is.", 0.01) == [
+        (0.0, "Of "),
+        (0.05, "course I can do that. "),
+        (0.08, "So it is. "),
+    ]
+
+
+def test_of_a_slow_model_words_follow_before_the_voice_has_said_the_first_ones() -> None:
+    pieces = given("Of course I can do that for you now.", 0.3)
+    assert [text for _, text in pieces][:2] == ["Of ", "course "]
+    assert "".join(text for _, text in pieces) == "Of course I can do that for you now. "
+    sounds = 0.0
+    for at, text in pieces[:-1]:
+        assert at <= 0.3 + sounds  # no hole within the sentence
+        sounds += 0.5 * len(text.split())

@@ -12,11 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from agentd.errors import AgentdError
-from agentd.jambonz import openapi, rest
+from agentd.jambonz import changes, openapi, rest
 from agentd.ops import stream
 from agentd.ops.log import EventLog
 from agentd.ops.registry import LiveCall
-from agentd.ops.stream import EventStream
+from agentd.ops.stream import EventStream, LiveLog
 from agentd.server import Server
 from tests import virtual_time
 from tests.jambonz import Call, metadata
@@ -219,7 +219,7 @@ class Asked:
 )
 def test_a_body_is_one_change(body: dict[str, Any], asked: Any) -> None:
     call = Asked()
-    rest.change(body)(call)
+    changes.change(body)(call)
     assert call.asked == [asked]
 
 
@@ -259,7 +259,7 @@ NOT_HERE = f"belongs to jambonz's own REST interface; here it is one of {ONE_OF}
 )
 def test_a_body_that_is_no_change_is_answered_with_what_was_expected(body: Any, status: int, message: str) -> None:
     with pytest.raises(HTTPException) as refused:
-        rest.change(body)
+        changes.change(body)
     assert (refused.value.status_code, refused.value.detail) == (status, message)
 
 
@@ -445,7 +445,7 @@ def test_a_stream_tells_what_has_happened_then_what_happens_then_the_end() -> No
     async def main() -> None:
         call, log = a_live_call()
         ticks(log, 2)
-        one, other = Reader(EventStream(call)), Reader(EventStream(call, after=1))
+        one, other = Reader(EventStream(LiveLog(call))), Reader(EventStream(LiveLog(call), after=1))
         await settle()
         assert (one.events, other.events) == ([tick(1), tick(2)], [tick(2)])
         log.append("tick", number=2)
@@ -465,7 +465,7 @@ def test_a_reader_that_has_everything_hears_what_comes_next() -> None:
     async def main() -> None:
         call, log = a_live_call()
         ticks(log, 1)
-        reader = Reader(EventStream(call, after=99))
+        reader = Reader(EventStream(LiveLog(call), after=99))
         await settle()
         log.append("tick", number=1)
         call.over()
@@ -478,7 +478,7 @@ def test_a_reader_that_has_everything_hears_what_comes_next() -> None:
 def test_only_wanted_types_are_told_under_the_same_numbers() -> None:
     async def main() -> None:
         call, log = a_live_call()
-        reader = Reader(EventStream(call, types=["tick"]))
+        reader = Reader(EventStream(LiveLog(call, types=["tick"])))
         for type_ in ("state", "tick", "state"):
             log.append(type_)
             await settle()
@@ -492,7 +492,7 @@ def test_only_wanted_types_are_told_under_the_same_numbers() -> None:
 def test_a_quiet_stream_shows_that_it_goes_on_every_15_seconds() -> None:
     async def main() -> None:
         call, log = a_live_call()
-        reader = Reader(EventStream(call))
+        reader = Reader(EventStream(LiveLog(call)))
         await asyncio.sleep(14.9)
         assert reader.body == ""
         await asyncio.sleep(15.2)
@@ -509,7 +509,7 @@ def test_a_quiet_stream_shows_that_it_goes_on_every_15_seconds() -> None:
 def test_a_reader_that_falls_behind_is_told_so_and_may_come_again() -> None:
     async def main() -> None:
         call, log = a_live_call()
-        reader, other = Reader(EventStream(call)), Reader(EventStream(call))
+        reader, other = Reader(EventStream(LiveLog(call))), Reader(EventStream(LiveLog(call)))
         await settle()
         reader.can_read.clear()
         ticks(log, 1)
@@ -522,7 +522,7 @@ def test_a_reader_that_falls_behind_is_told_so_and_may_come_again() -> None:
         await reader.task
         late = {"msg": "expected a reader that keeps up, got one 1000 entries behind; Last-Event-ID goes on from here"}
         assert reader.events == [tick(1), (None, "late", late)] and reader.is_whole
-        again = Reader(EventStream(call, after=1))
+        again = Reader(EventStream(LiveLog(call), after=1))
         call.over()
         await asyncio.gather(again.task, other.task)
         assert [number for number, _, _ in again.events] == [*range(2, 1102), None]
@@ -534,7 +534,7 @@ def test_a_reader_that_falls_behind_is_told_so_and_may_come_again() -> None:
 def test_a_thousand_entries_behind_is_not_too_late() -> None:
     async def main() -> None:
         call, log = a_live_call()
-        reader = Reader(EventStream(call))
+        reader = Reader(EventStream(LiveLog(call)))
         await settle()
         reader.can_read.clear()
         ticks(log, 1)
@@ -551,7 +551,7 @@ def test_a_thousand_entries_behind_is_not_too_late() -> None:
 def test_a_reader_that_takes_nothing_is_left_after_30_seconds() -> None:
     async def main() -> float:
         call, log = a_live_call()
-        reader = Reader(EventStream(call))
+        reader = Reader(EventStream(LiveLog(call)))
         await settle()
         reader.can_read.clear()
         began = asyncio.get_running_loop().time()
@@ -567,7 +567,7 @@ def test_a_reader_that_takes_nothing_is_left_after_30_seconds() -> None:
 def test_a_reader_that_leaves_is_forgotten_at_once(is_blocked: bool) -> None:
     async def main() -> None:
         call, log = a_live_call()
-        reader, other = Reader(EventStream(call)), Reader(EventStream(call))
+        reader, other = Reader(EventStream(LiveLog(call))), Reader(EventStream(LiveLog(call)))
         await settle()
         if is_blocked:
             reader.can_read.clear()
@@ -594,7 +594,7 @@ def test_a_long_past_is_told_without_holding_up_the_calls() -> None:
                 turns += 1
                 await asyncio.sleep(0)
 
-        reader = Reader(EventStream(call))
+        reader = Reader(EventStream(LiveLog(call)))
         call.over()
         await asyncio.gather(reader.task, another_call())
         assert len(reader.events) == 5_001 and turns >= 5_000 // stream.AT_ONCE

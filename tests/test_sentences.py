@@ -99,3 +99,33 @@ def test_every_piece_but_the_rest_has_something_to_say_and_an_end(text: str) -> 
         for piece in splitter.push(char):
             assert any(c.isalnum() or c == "_" for c in piece)
             assert len(piece.rstrip()) <= MAX
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Of course, I can. Bye", ["Of ", "course, I can. ", "Bye"]),
+        ("I'm sorry. Bye", ["I'm ", "sorry. ", "Bye"]),
+        ("Well, hello there. Bye", ["Well, ", "hello there. ", "Bye"]),
+        ("Yes. It is so. Bye", ["Yes. ", "It is so. ", "Bye"]),
+        (
+            "3 pm is fine, I think. Bye",
+            ["3 pm is fine, ", "I think. ", "Bye"],
+        ),  # how a number is said hangs on what follows
+        ("Dr. Smith, is in. Bye", ["Dr. Smith, ", "is in. ", "Bye"]),
+        ("J. R. Hartley, yes. Bye", ["J. R. Hartley, ", "yes. ", "Bye"]),
+        ("$5 million, I think. Bye", ["$5 million, ", "I think. ", "Bye"]),
+    ],
+)
+def test_for_a_voice_that_joins_pieces_the_first_one_may_be_a_plain_word(text: str, expected: list[str]) -> None:
+    splitter = Splitter(first_words=1)
+    said = [piece for char in text for piece in splitter.push(char)]
+    assert [*said, splitter.flush()] == expected
+
+
+def test_whole_words_can_be_had_before_their_sentence_is_whole() -> None:
+    splitter = Splitter(first_words=1)
+    assert splitter.push("Of course I can he") == ["Of "]
+    assert splitter.words() == "course I can "
+    assert splitter.words() == ""
+    assert splitter.push("lp. Bye") == ["help. "]

@@ -322,5 +322,6 @@ def test_serve_says_where_it_listens_and_who_may_come_in(served: str) -> None:
 
 
 def test_what_docker_compose_runs_is_open_to_this_machine_only() -> None:
-    text = (Path(__file__).parent.parent / "docker-compose.yml").read_text()
+    root = Path(__file__).parent.parent
+    text = (root / "docker-compose.yml").read_text() + (root / "deploy" / "Dockerfile").read_text()
     assert 'CMD ["agentd", "serve", "--open"]' in text and 'ports: ["127.0.0.1:8080:8080"]' in text

@@ -594,6 +594,9 @@ def test_a_greeting_is_heard_twice_and_the_vendor_asked_once(tmp_path: Path, int
     first, second = greeted(house, interrupted)
     assert "".join(house.said).count(text) == 1
     assert (first.pop("latency"), second.pop("latency")) == (300, 0)
+    assert [end.pop("usage").get("tts") for end in (first, second)] == [{"scripted": {"characters": 65}}, None]
+    for name in ("parts", "instants"):
+        del first[name], second[name]
     assert first.pop("at") > second.pop("at")
     if interrupted:  # to a chunk of the far side's
         assert np.array(first.pop("played")) == pytest.approx(np.array(second.pop("played")), abs=640)

@@ -20,6 +20,14 @@ class MemoryWire:
         self.says: asyncio.Queue[str | Exception | None] = asyncio.Queue()
         self.closed_at: float | None = None
         self.fails: ProviderError | None = None
+        self.is_slow = False
+
+    @property
+    def is_ready(self) -> bool:
+        return self.is_open and not self.is_slow and self.fails is None
+
+    def send_now(self, message: str | bytes) -> None:
+        self.sent.append((now(), message))
 
     @property
     def is_open(self) -> bool:
@@ -203,5 +211,46 @@ def test_cancelling_closes_the_wire_and_leaves_no_task() -> None:
         await asyncio.wait([task])
         assert task.cancelled()
         assert wire.closed_at == 1
+
+    virtual_time.run(test())
+
+
+def test_once_the_talk_runs_a_frame_leaves_by_the_plain_call_that_brings_it() -> None:
+    async def test() -> None:
+        wire, feed = MemoryWire(), AudioFeed(16000)
+        task = asyncio.create_task(collect(wire, Plain(), feed))
+        feed.push(b"\1\0")
+        await asyncio.sleep(1)
+        feed.push(b"\2\0")
+        assert wire.sent == [(0, b"\1\0"), (1, b"\2\0")]
+        feed.rewind()  # what left is kept, for the next reader
+        feed.close()
+        await asyncio.sleep(0)
+        wire.says.put_nowait(None)
+        await task
+        assert [message for _, message in wire.sent[2:]] == [b"\1\0\2\0", "bye"]
+        assert feed.taken == 8
+
+    virtual_time.run(test())
+
+
+def test_frames_gather_while_the_vendor_does_not_read() -> None:
+    async def test() -> None:
+        wire, feed = MemoryWire(), AudioFeed(16000)
+        task = asyncio.create_task(collect(wire, Plain(), feed))
+        feed.push(b"\1\0")
+        await asyncio.sleep(1)
+        wire.is_slow = True
+        feed.push(b"\2\0")
+        feed.push(b"\3\0")
+        assert len(wire.sent) == 1
+        await asyncio.sleep(1)  # as websockets' own send waits, so does the reader
+        wire.is_slow = False
+        feed.push(b"\4\0")
+        feed.close()
+        await asyncio.sleep(1)
+        wire.says.put_nowait(None)
+        await task
+        assert b"".join(message for _, message in wire.sent if isinstance(message, bytes)) == b"\1\0\2\0\3\0\4\0"
 
     virtual_time.run(test())

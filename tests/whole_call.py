@@ -81,8 +81,9 @@ class House:
 
     def __init__(self, agent: Agent, **server: Any) -> None:
         self.logs: list[EventLog] = []
-        # Whatever is installed, and without a word of earlier runs.
-        process = Server.model_validate({"turn": {"engine": "rule"}, "speech_cache": False, **server})
+        # Whatever is installed, without a word of earlier runs, and however busy the machine is.
+        idle = {"limits": {"cpu": 1, "loop_lag_ms": 60_000}}
+        process = Server.model_validate({"turn": {"engine": "rule"}, "speech_cache": False, **idle, **server})
         self.node = Node(Config(process, {"demo": agent}), detector_for=lambda rate: loud)
         self.node.observers.append(lambda name, log: self.logs.append(log))
         self.app: Starlette = build_app(self.node)
@@ -92,6 +93,8 @@ class House:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        if self.node.journals is not None:
+            await self.node.journals.aclose()
         await self.node.shared.aclose()
 
     @property

@@ -1,4 +1,5 @@
-"""Token deltas become pieces that can be spoken: a first piece early, then whole sentences.
+"""Token deltas become pieces that can be spoken: a first piece early, then whole sentences. The first piece is a
+clause; for a voice that joins pieces into one flow of speech it may be a word.
 
 The pieces joined together are the deltas joined together, to the character: the playout ledger counts on it.
 """
@@ -18,6 +19,8 @@ FIRST_WORDS = 2  # the first piece is at least this long, if it ends in a comma 
 FIRST_MAX = 60  # … and is not kept waiting for one for more characters than this
 MAX = 240  # a sentence longer than this is said in parts
 
+# A word that is said the same whatever follows it: no number, no abbreviation, nothing that is spelt out.
+_PLAIN = r"[^\W\d_]+(?:['’][^\W\d_]+)?,?"
 _WORD = re.compile(r"\S+")
 _SAID = re.compile(r"\w")  # a piece without it would be silence to a TTS, or an error
 _SPACE = re.compile(r"\s*")
@@ -27,9 +30,12 @@ _FIRST_MARK = re.compile(f"[\n{re.escape(ENDINGS + WIDE + CLAUSES)}]")
 
 
 class Splitter:
-    """Feed deltas to :meth:`push`; :meth:`flush` gives the rest when the stream ends or stalls."""
+    """Feed deltas to :meth:`push`; :meth:`flush` gives the rest when the stream ends or stalls. ``first_words``: the
+    first piece is so many words, where all of them are plain ones; 0: a clause.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, first_words: int = 0) -> None:
+        self._opening = re.compile(rf"\s*(?:{_PLAIN}\s+){{{first_words}}}") if first_words else None
         self._buffer = ""
         self._seen = 0  # no piece ends before this character: each one is looked at once
         self._is_first = True
@@ -45,6 +51,14 @@ class Splitter:
             self._is_first = False
         return pieces
 
+    def words(self) -> str:
+        """The whole words so far, out of turn: the voice has nothing left to say. Empty when there are none."""
+        end = self._buffer.rfind(" ") + 1
+        if not _SAID.search(self._buffer, 0, end):
+            return ""
+        words, self._buffer, self._seen, self._is_first = self._buffer[:end], self._buffer[end:], 0, False
+        return words
+
     def flush(self) -> str:
         """What is left, complete or not; empty when nothing is."""
         rest, self._buffer, self._seen = self._buffer, "", 0
@@ -55,6 +69,8 @@ class Splitter:
     def _end(self) -> int:
         """Where the first piece of the buffer ends, with the space behind it; 0 when none is complete yet."""
         text = self._buffer
+        if self._is_first and (first := self._first_words()):
+            return first
         mark = _FIRST_MARK if self._is_first else _MARK
         while found := mark.search(text, self._seen):
             at = found.start()
@@ -70,6 +86,13 @@ class Splitter:
             self._seen = len(text)
         limit = FIRST_MAX if self._is_first else MAX
         return _last_word_end(text, limit) if len(text) > limit else 0
+
+    def _first_words(self) -> int:
+        """Where they end; 0 where there are none, or where how they are said hangs on what follows."""
+        found = self._opening.match(self._buffer) if self._opening is not None else None
+        if found is None or any(_is_abbreviation(word.rstrip(",")) for word in found.group().split()):
+            return 0
+        return found.end()
 
     def _end_at(self, text: str, at: int) -> int | None:
         """The end of the piece, if the mark at ``at`` ends one: behind closing quotes and the space that must follow.

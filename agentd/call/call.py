@@ -12,10 +12,11 @@ from agentd.call.filler import Filler
 from agentd.call.funnel import Funnel
 from agentd.call.hearing import EarFor, Hearing
 from agentd.call.isolation import Isolate, NoiseSwitch
-from agentd.call.models import Models
+from agentd.call.models import Answered, Models
 from agentd.call.outcome import Outcome, decided
 from agentd.call.outside import NOTHING, Outside
 from agentd.call.replies import Replies
+from agentd.call.resume import replayed
 from agentd.call.sender import MediaPort, Sender
 from agentd.call.summary import Summaries
 from agentd.call.tools import Offer
@@ -23,12 +24,13 @@ from agentd.call.updates import UpdateRefused, Updates
 from agentd.call.vendors import Vendors
 from agentd.call.voices import Voice, Voices
 from agentd.ops.log import EventLog
+from agentd.ops.usage import Meter
 from config import payloads
 from config.verb import Agent
 from providers.base import ProviderError
 from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Release, Resume
 from turn.events import CallEnded, CallStarted, HangupRequested, KeyPressed
-from turn.latency import Latency
+from turn.latency import Latency, TurnClock
 from turn.machine import TurnMachine
 
 log = logging.getLogger("agentd.call")
@@ -50,12 +52,18 @@ class Call:
         event_names: payloads.Names = "both",
         outside: Outside = NOTHING,
         log: EventLog | None = None,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter or Meter()
+        self._clock = TurnClock()  # of the latest turn
         self.log = log or EventLog(asyncio.get_running_loop().time)
         self.agent = agent
         self.vendors = vendors
         self.history = setup.history(agent)
-        self.machine = TurnMachine(setup.settings(agent))
+        if outside.tell is not None:
+            self.history.tell = outside.tell
+        self._left = replayed(outside.before, self.history)
+        self.machine = TurnMachine(setup.settings(agent, greets=not self._left.has_begun))
         self._funnel = Funnel(self.machine, self._perform, self._crashed, self.log)
         self.feed = self._funnel.feed
         self.sender = Sender(playback_rate, port, self.feed)
@@ -64,7 +72,7 @@ class Call:
         self._names = event_names
         if outside.heard is not None:
             self.log.subscribe(outside.heard)
-        self.llm = Models(vendors.models, agent.deadlines, vendors.health, self._vendor_failed("llm"))
+        self.llm = Models(vendors.models, agent.deadlines, vendors.health, self._vendor_failed("llm"), self._answered)
         self._filler: Filler | None = None
         if agent.tool_filler is not None and agent.speak:
             self._filler = Filler(
@@ -99,8 +107,11 @@ class Call:
             feed=self.feed,
             spawn=self._spawn,
             take_voice=self._take_voice,
+            meter=self._meter,
         )
         self._updates = Updates(agent, self.machine, self.history, self._replies, self.log, self.feed)
+        if self._left.tools is not None:
+            self._replies.take_tools(self._left.tools)
         self._summaries = Summaries(self.history, self.llm, agent.summarize_turns, self.log, self._spawn)
         if self._hearing.interruption is not None:
             self.sender.on_sent = self._hearing.interruption.sent
@@ -124,7 +135,10 @@ class Call:
                     self.sender.open()
                     if self._filler is not None:
                         self._filler.begin()
+                    self.history.tell({"kind": "began"})
                     self.feed(CallStarted())
+                    if self._left.has_begun:
+                        self._updates.go_on(self._left.cue())
                     await self._over.wait()
                 finally:
                     self._end(Outcome(errors.DISCONNECTED))  # unless it has ended for another reason
@@ -199,7 +213,7 @@ class Call:
                 self.sender.resume()
             case Cut():
                 self._replies.cut()
-                self.log.add(payloads.user_interruption())
+                self.log.add({**payloads.user_interruption(), **self._hearing.since_speech()})
             case EndTurn():
                 self._end_turn(action)
             case KeepRemark(transcript):
@@ -211,6 +225,8 @@ class Call:
     # Turns -----------------------------------------------------------------------------------------------
 
     def _turn_taken(self, cause: Cause, transcript: str) -> None:
+        if self.machine.turn is not None:
+            self._clock = self.machine.turn.clock
         if cause is Cause.CALLER:
             self.log.add(payloads.user_transcript(transcript))
             self._hearing.turn_taken()
@@ -230,12 +246,23 @@ class Call:
             tool_calls=told.tool_rtts,
             names=self._names,
         )
-        more = {"turn": action.turn, "cause": action.cause.value, "llm": self.llm.name}
-        self.log.add({**payload, **more, "turn_detection": self._hearing.turn_detection})
+        self._meter.played(told.seconds)
+        self._hearing.metered()
+        names: dict[str, Any] = {"llm": self.llm.name, "stt": self._hearing.recogniser, "tts": self._replies.voice.name}
+        more = {"turn": action.turn, "cause": action.cause.value, **names}
+        more |= {"turn_detection": self._hearing.turn_detection, "parts": _seconds(action.latency)}
+        more |= {"error": action.error} if action.error is not None else {}
+        self.log.add({**payload, **more, "instants": self._instants(), "usage": self._meter.take()})
         if action.error is not None:
             self.log.append("turn_failed", turn=action.turn, code=action.error)
         if not self._over.is_set():
             self._summaries.turn_ended(action.turn)
+
+    def _instants(self) -> dict[str, float]:
+        """When the parts of the latest turn's gap ended, by the names of :class:`turn.latency.TurnClock`."""
+        names = ("stopped", "finished", "taken", "began", "synthesis", "audio", "heard")
+        known = {name: getattr(self._clock, name) for name in names}
+        return {name: self.log.at(at) for name, at in known.items() if at is not None}
 
     def _built_in(self, agent: Agent, outside: Outside) -> list[Offer]:
         """The tools that are the call's own."""
@@ -270,7 +297,18 @@ class Call:
     # Vendors ---------------------------------------------------------------------------------------------
 
     def _voices(self, voices: Sequence[Voice]) -> Voices:
-        return Voices(voices, self.agent.deadlines, self._vendor_failed("tts"))
+        return Voices(voices, self.agent.deadlines, self._vendor_failed("tts"), self._meter.characters)
+
+    def _answered(self, answered: Answered) -> None:
+        """A model has come to its end, whatever it was asked for."""
+        now, tokens = asyncio.get_running_loop().time(), {}
+        name = answered.choice.llm.name
+        if (usage := answered.usage) is not None:
+            self._meter.tokens(name, usage.prompt, usage.completion, usage.cached)
+            tokens = {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion}
+        first = answered.first or now
+        took = {"first_ms": round((first - answered.began) * 1000), "took_ms": round((now - answered.began) * 1000)}
+        self.log.append("model_answered", llm=name, **took, **tokens)
 
     def _vendor_failed(self, role: str) -> Callable[[str, ProviderError, str], None]:
         def tell(name: str, error: ProviderError, then: str) -> None:
@@ -307,6 +345,12 @@ class Call:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
+
+
+def _seconds(latency: Latency) -> dict[str, float]:
+    """The parts that there were."""
+    parts = {field.name: getattr(latency, field.name) for field in fields(latency)}
+    return {name: round(part, 4) for name, part in parts.items() if part is not None}
 
 
 def _milliseconds(latency: Latency) -> dict[str, float | None]:

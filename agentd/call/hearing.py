@@ -13,6 +13,7 @@ from agentd.call.recogniser import Tell, recognise
 from agentd.call.vendors import Vendors
 from agentd.call.voices import Voice as Speaker
 from agentd.ops.log import EventLog
+from agentd.ops.usage import Meter
 from config.verb import Agent
 from providers.acoustic.prosody import Hearing as Voice
 from providers.audio_feed import AudioFeed
@@ -55,7 +56,10 @@ class Hearing:
         feed: Callable[[Event], None],
         spawn: Callable[[Any, str], "asyncio.Task[None]"],
         take_voice: Callable[[Sequence[Speaker]], None],
+        meter: Meter | None = None,
     ) -> None:
+        self.recogniser = vendors.stts[0].name if vendors.stts else ""  # who listens
+        self._meter = meter
         self._agent = agent
         self._vendors = vendors
         self._machine = machine
@@ -63,6 +67,8 @@ class Hearing:
         self._feed = feed
         self._take_voice = take_voice
         self._audio = AudioFeed(rate)
+        self._spoke_at: float | None = None  # since when the caller has said what is not answered yet
+        self._metered = 0  # bytes that recognisers were given
         self._ear = ear_for(self._audio, self._heard)
         self._language = ""  # that the caller was heard to speak, once the voice follows it
         self._pause: PauseJudge | None = None
@@ -94,24 +100,44 @@ class Hearing:
     async def recognise(
         self, is_over: Callable[[], bool], give_up: Callable[[ProviderError | None], None], tell: Tell
     ) -> None:
+        def told(name: str, error: ProviderError, then: str) -> None:
+            self.metered()
+            self.recogniser = then or self.recogniser
+            tell(name, error, then)
+
         stts = self._vendors.stts
-        await recognise(stts, self._audio, self._recognised, is_over=is_over, give_up=give_up, tell=tell)
+        await recognise(stts, self._audio, self._recognised, is_over=is_over, give_up=give_up, tell=told)
+
+    def metered(self) -> None:
+        """What the recogniser has been given until now goes into the call's figures."""
+        given, self._metered = self._audio.taken - self._metered, self._audio.taken
+        if self._meter is not None:
+            self._meter.listened(self.recogniser, given / 2 / self._audio.rate)
 
     def turn_taken(self) -> None:
         """The caller's words are being answered."""
+        self._spoke_at = None
         if self._pause is not None:
             self._pause.turn_taken()
         if self.interruption is not None:
             self.interruption.turn_taken()
 
+    def since_speech(self) -> dict[str, int]:
+        """How long it took us to fall silent, in milliseconds: nothing where no voice silenced us."""
+        if self._spoke_at is None:
+            return {}
+        return {"stop_ms": round((asyncio.get_running_loop().time() - self._spoke_at) * 1000)}
+
     def close(self) -> None:
         self._audio.close()
+        self.metered()
 
     # What the ear tells ----------------------------------------------------------------------------------
 
     def _heard(self, event: Event) -> None:
         match event:
             case SpeechStarted(spoken):
+                self._spoke_at = asyncio.get_running_loop().time() - spoken
                 self._vendors.ready()  # an answer will be wanted soon
                 if self._pause is not None:
                     self._pause.speech_started()

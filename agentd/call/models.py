@@ -5,12 +5,12 @@ reply's end.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agentd.call.watch import Overdue, Watch
 from config.deadlines import Deadlines
-from providers.base import Llm, LlmEvent, Prompt, ProviderError, Working
+from providers.base import Llm, LlmEvent, Prompt, ProviderError, Usage, Working
 
 TRIES = 2  # of one model, unless `connectOptions.maxRetries` says otherwise
 BACKOFF = 0.3  # seconds before the second, where the vendor names no time …
@@ -55,15 +55,39 @@ class Choice:
         return f"{self.llm.name} {self.where}"
 
 
-class Models:
-    """``name`` is that of the model that answered last; before any has, of the first."""
+@dataclass(slots=True)
+class Answered:
+    """One request and what came of it. Times are the loop's; ``first``: when the model began to answer."""
 
-    def __init__(self, choices: Sequence[Choice], deadlines: Deadlines, health: Health, tell: Tell) -> None:
+    choice: Choice
+    began: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    first: float | None = None
+    usage: Usage | None = None
+
+
+def _ignore(answered: Answered) -> None:
+    pass
+
+
+class Models:
+    """``name`` is that of the model that answered last; before any has, of the first. ``answered`` is told of each
+    answer that came to its end.
+    """
+
+    def __init__(
+        self,
+        choices: Sequence[Choice],
+        deadlines: Deadlines,
+        health: Health,
+        tell: Tell,
+        answered: Callable[[Answered], None] = _ignore,
+    ) -> None:
         self.name = choices[0].llm.name
         self._choices = choices
         self._deadlines = deadlines
         self._health = health
         self._tell = tell
+        self._answered = answered
 
     async def reply(self, prompt: Prompt) -> AsyncIterator[LlmEvent]:
         """As :meth:`providers.base.Llm.reply`. Two codes more: ``llm-timeout`` when no first token comes in time,
@@ -73,12 +97,16 @@ class Models:
         while True:
             choice = plan.pop(0)
             has_said = False
-            answer = self._answer(choice, plan, prompt)
+            asked = Answered(choice)
+            answer = self._answer(asked, plan, prompt)
             try:
                 async for event in answer:
                     if not isinstance(event, Working):
                         has_said = True
                         yield event
+                    elif isinstance(event, Usage):
+                        asked.usage = event
+                self._answered(asked)
                 return
             except ProviderError as exc:
                 self._health.failed(choice.key, asyncio.get_running_loop().time() + self._deadlines.avoid)
@@ -109,7 +137,8 @@ class Models:
             return 0.0
         return min(BACKOFF if error.retry_after is None else error.retry_after, self._deadlines.retry_after)
 
-    async def _answer(self, choice: Choice, plan: list[Choice], prompt: Prompt) -> AsyncIterator[LlmEvent]:
+    async def _answer(self, asked: Answered, plan: list[Choice], prompt: Prompt) -> AsyncIterator[LlmEvent]:
+        choice = asked.choice
         watch = Watch(self._deadlines.first_token)
         code, wanted = "llm-timeout", "a first token"
         events: AsyncIterator[LlmEvent] | None = None
@@ -120,6 +149,7 @@ class Models:
             else:
                 events = choice.llm.reply(prompt)
                 first = await watch.step(events)
+            asked.choice, asked.first = choice, asyncio.get_running_loop().time()
             self.name = choice.llm.name
             self._health.well(choice.key)
             yield first
@@ -174,7 +204,8 @@ class _Runner:
 
     async def _first(self) -> LlmEvent:
         async for event in self.events:
-            return event
+            if not isinstance(event, Usage):  # of an answer without a word
+                return event
         raise ProviderError(
             _vendor(self.choice.llm), "llm-empty-stream", "expected an answer, got none", retryable=True
         )

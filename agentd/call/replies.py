@@ -38,9 +38,12 @@ class Request(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What came of a turn: what was heard of its answer, the raw text that it came from, and its tools."""
+    """What came of a turn: what was heard of its answer, for how many seconds, the raw text that it came from, and its
+    tools.
+    """
 
     heard: str
+    seconds: float
     raw: str
     rounds: list[Round]
     tool_rtts: list[dict[str, Any]]
@@ -110,6 +113,7 @@ class Replies:
     def take_tools(self, tools: Sequence[Tool]) -> None:
         """Other tools of the application's, from the next prompt on."""
         self._toolbox.application = tuple(tools)
+        self._history.offered(tools)
 
     async def quiet(self) -> None:
         """Until all that the latest reply has said so far was heard."""
@@ -163,9 +167,10 @@ class Replies:
         if self._reply is not None and self._reply.number == action.reply:
             heard, raw = self._reply.heard()
             rounds = self._reply.rounds
+        seconds = self._sender.heard(action.reply) / self._sender.rate
         self._sender.drop(action.reply)
         self._sender.forget(action.reply)
-        return Told(heard, raw, rounds, self._tool_rtts, self._tokens)
+        return Told(heard, seconds, raw, rounds, self._tool_rtts, self._tokens)
 
     def _cancel(self) -> None:
         if self._task is not None:
@@ -174,6 +179,7 @@ class Replies:
 
     def _taken(self, turn: int, transcript: str) -> None:
         self._transcript, self._is_over = transcript, False
+        self._history.asked(turn, transcript)
         if turn != self._turn:
             self._turn, self._rounds, self._tool_rtts, self._tokens = turn, [], [], 0
 
@@ -194,6 +200,7 @@ class Replies:
             is_spoken=agent.speak,
             is_cleaned=agent.speech_cleanup and not fixed,
             speaks_early=agent.early_generation.speech,
+            first_words=agent.first_words if self.voice.is_continuous and not fixed else 0,
             patience=agent.deadlines.partial_sentence,
         )
 
@@ -224,12 +231,14 @@ class Replies:
     def _told(self, event: Event) -> None:
         reply = self._reply
         if isinstance(event, ReplyGenerated) and reply is not None and reply.number == event.reply:
+            self._history.answered(reply.text.strip())
             for payload in payloads.agent_response(reply.text.strip(), self._names) if reply.text.strip() else []:
                 self._log.add(payload)
         self._feed(event)
 
     async def _run_tools(self, reply: Reply, round_: Round) -> None:
         """Run a round's tools side by side. They go on when the reply is interrupted: their results still count."""
+        self._history.tools_called(round_.calls)
         self._feed(ToolsCalled(reply.number))
         rtts = self._tool_rtts
 

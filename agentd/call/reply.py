@@ -18,6 +18,8 @@ log = logging.getLogger("agentd.call.reply")
 
 ROUNDS = 8  # tool rounds a turn, then one forced answer without tools (verb-decisions, "Tools")
 NOT_OF_TOOLS = ("llm-timeout", "llm-unauthorized", "llm-quota-exceeded", "llm-rate-limited")  # it would fail without
+AHEAD = 0.3  # seconds of sound that are left of the first words when more words of their sentence are handed over …
+AGAIN = 0.1  # … and after which that is looked at again
 PIECES = 64  # pieces of text that wait for the TTS; when as many wait, the model's stream does too
 
 
@@ -32,6 +34,7 @@ class Source:
     is_spoken: bool = True  # the verb's `speak`
     is_cleaned: bool = True  # the verb's `speechCleanup`
     speaks_early: bool = False  # `earlyGeneration: {speech: true}`: a speculation's first piece is synthesized at once
+    first_words: int = 0  # of which the first piece is made; 0: it is a clause (turn.sentences)
     patience: float = 0.0  # seconds without a token after which half a sentence is spoken; 0: never
 
 
@@ -65,7 +68,7 @@ class Reply:
     released: asyncio.Event = field(default_factory=asyncio.Event)
     _untold: list[Event] = field(default_factory=list)
     _cleaner: Cleaner | None = None
-    _splitter: Splitter = field(default_factory=Splitter)
+    _splitter: Splitter = field(init=False)
     _pieces: asyncio.Queue[str | Aside | None] = field(default_factory=lambda: asyncio.Queue(PIECES))
     _aside: Aside | None = None  # the latest
     _given_at: float = 0.0  # when the voice was last given something …
@@ -73,11 +76,14 @@ class Reply:
     _has_begun: bool = False  # something that can be spoken has come
     _came_at: float = 0.0  # when the last token came
     _timer: asyncio.TimerHandle | None = None  # for half a sentence
+    _handed: int = 0  # pieces of the model's
+    _flow: asyncio.TimerHandle | None = None  # for the rest of the sentence whose first words are out
     _is_handing_over: bool = False  # pieces are on their way to the voice
     _thinking: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.sender.rate)
+        self._splitter = Splitter(self.source.first_words)
         if self.source.is_cleaned:
             self._cleaner = Cleaner()
 
@@ -173,6 +179,7 @@ class Reply:
             raise
         finally:
             self._wait_for_tokens(False)
+            self._stop_flow()
         await self._pieces.put(None)
 
     def _end_pieces(self) -> None:
@@ -239,6 +246,11 @@ class Reply:
             self._say(ReplyBegan(self.number))
         self._is_handing_over = True
         for piece in self._splitter.push(clean):
+            self._handed += 1
+            if self._handed == 1 and self.source.first_words:
+                self._go_on(asyncio.get_running_loop().time() + AGAIN)
+            else:
+                self._stop_flow()
             await self._pieces.put(piece)
         self._is_handing_over = False
         self._wait_for_tokens(bool(self.source.patience))
@@ -269,6 +281,28 @@ class Reply:
             self._look_again(now + self.source.patience)
         elif rest := self._splitter.flush():
             self._pieces.put_nowait(rest)
+
+    def _go_on(self, at: float) -> None:
+        self._flow = asyncio.get_running_loop().call_at(at, self._keep_talking, at)
+
+    def _stop_flow(self) -> None:
+        if self._flow is not None:
+            self._flow.cancel()
+            self._flow = None
+
+    def _keep_talking(self, at: float) -> None:
+        """The first words of a sentence are out before the rest of it has come. A slow model may take longer than they
+        are said: then what words there are follow, so that no hole is heard in the sentence.
+        """
+        now = max(at, asyncio.get_running_loop().time())
+        quiet = self.sender.quiet_at() if self.ledger.samples else None
+        if quiet is not None and quiet - AHEAD > now:
+            self._go_on(quiet - AHEAD)
+            return
+        is_wanted = quiet is not None and not self._is_handing_over and not self._pieces.full()
+        if is_wanted and (words := self._splitter.words()):
+            self._pieces.put_nowait(words)
+        self._go_on(now + AGAIN)
 
     async def _flush(self) -> None:
         if self._cleaner:

@@ -28,10 +28,11 @@ HANGUP = Tool(
 )
 
 
-def settings(agent: Agent) -> Settings:
+def settings(agent: Agent, *, greets: bool = True) -> Settings:
+    """``greets``: not a call that goes on."""
     deadlines = agent.deadlines
     return Settings(
-        greeting=agent.greeting.enable,
+        greeting=agent.greeting.enable and greets,
         greeting_interruptible=agent.greeting.interruptible,
         barge_in=agent.barge_in.enable,
         tentative=not predicts_interruptions(agent),

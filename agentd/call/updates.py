@@ -69,11 +69,19 @@ class Updates:
             raise UpdateRefused("generate_reply: expected a call that goes on, got one in which the agent says goodbye")
         if self._replies.requested >= LIMIT:
             raise UpdateRefused(f"generate_reply: expected at most {LIMIT} requests to wait, got one more")
-        self._requests += 1
         text = (update.user_input or "").strip()
-        self._accept(update.type, request=self._requests, interrupt=update.interrupt)
-        self._replies.request(self._requests, Request(text, (update.instructions or "").strip()))
-        self._feed(ReplyRequested(self._requests, text, update.interrupt))
+        self._accept(update.type, request=self._requests + 1, interrupt=update.interrupt)
+        self._request(Request(text, (update.instructions or "").strip()), is_urgent=update.interrupt)
+
+    def go_on(self, cue: str) -> None:
+        """The conversation was interrupted, and the agent is the first to speak."""
+        self._log.append("resumed")
+        self._request(Request(instructions=cue), is_urgent=False)
+
+    def _request(self, request: Request, *, is_urgent: bool) -> None:
+        self._requests += 1
+        self._replies.request(self._requests, request)
+        self._feed(ReplyRequested(self._requests, request.text, is_urgent))
 
     def _accept(self, kind: str, **fields: Any) -> None:
         self._log.append("update", update=kind, **fields)

@@ -18,6 +18,9 @@ SECONDS_PER_CHARACTER = 0.065  # of a voice that has said nothing yet: about 15 
 Tell = Callable[[str, ProviderError, str], None]
 """Called with the name of what failed, its error, and the name of what is tried next: empty for nothing."""
 
+Used = Callable[[str, int], None]
+"""Called with the name of a voice and the number of characters that it was given."""
+
 
 @dataclass(frozen=True, slots=True)
 class Voice:
@@ -113,11 +116,24 @@ class Said:
 class Voices:
     """One call's. The voice that took over stays: a caller who hears a second voice should not hear the first again."""
 
-    def __init__(self, voices: Sequence[Voice], deadlines: Deadlines, tell: Tell) -> None:
+    def __init__(
+        self, voices: Sequence[Voice], deadlines: Deadlines, tell: Tell, used: Used = lambda name, characters: None
+    ) -> None:
         self._voices = list(voices)
         self._deadlines = deadlines
         self._tell = tell
+        self._used = used
         self._is_fixed = False
+
+    @property
+    def name(self) -> str:
+        """That of the voice that speaks now."""
+        return self._voices[0].name
+
+    @property
+    def is_continuous(self) -> bool:
+        """Does it join the pieces of a reply into one flow of speech? Then the first of them may be a word."""
+        return bool(getattr(self._voices[0].tts, "is_continuous", False))
 
     def fixed(self) -> "Voices":
         """The same voices for a text that is spoken word for word. One that takes over does so in both."""
@@ -161,8 +177,11 @@ class Voices:
         start, began = said.where(script.text), said.samples / rate
         limit = self._deadlines.first_audio
         watch = Watch(limit)
+        given = 0
 
         def was_given() -> None:
+            nonlocal given
+            given = len(script.text) - start
             watch.restart(limit)
 
         tts = (voice.fixed if self._is_fixed else None) or voice.tts
@@ -182,6 +201,8 @@ class Voices:
             raise ProviderError(_vendor(voice), "tts-timeout", message, retryable=True) from None
         finally:
             watch.stop()
+            if given and not getattr(tts, "is_hit", False):
+                self._used(voice.name, given)
             if (close := getattr(events, "aclose", None)) is not None:
                 await close()
 

@@ -39,14 +39,18 @@ class AppSide(AppSocket):
         self._all = session
         self._take_other = take
 
-    async def reach(self, until: float) -> None:
+    async def reach(self, until: float, *, knows_us: bool = False) -> None:
         """Dial it, again and again, as jambonz does: the Node SDK takes more than a second for each new call, and
-        meanwhile it answers no handshake. Raises :class:`HookFailed`.
+        meanwhile it answers no handshake. ``knows_us``: it has lost us, and is told that we are back; the verbs that
+        it names are running. Raises :class:`HookFailed`.
         """
         while True:
             try:
                 async with asyncio.timeout_at(until):
-                    await self._reach()
+                    if knows_us:
+                        await self._connect("session:reconnect")
+                    else:
+                        await self._reach()
                 return
             except TimeoutError:
                 raise HookFailed("the application could not be reached in time") from None

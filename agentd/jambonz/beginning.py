@@ -101,8 +101,7 @@ class Beginning:
         """The call is over, or has not begun: goodbye to the application. ``verbs`` are what is to come behind it."""
         if self.ticket is not None:  # first: jambonz waits for it
             self.ticket.take_commands(None)
-            if not self.ticket.done.done():
-                self.ticket.done.set_result(verbs)
+            self.ticket.end(verbs)
         seconds = round(self._loop.time() - self._began)
         await self.application.aclose({"call_status": "completed", "duration": seconds})
 
@@ -123,7 +122,7 @@ class Ways:
 
     async def outside(self) -> Outside:
         """What the call reaches by them. Its hooks are told from now on."""
-        hooks, agent, beginning = self._hooks, self._agent, self._beginning
+        hooks, agent, beginning, ticket = self._hooks, self._agent, self._beginning, self._beginning.ticket
         return Outside(
             heard=hooks.heard,
             ask=hooks.tool_call if agent.tool_hook is not None else None,
@@ -131,7 +130,14 @@ class Ways:
             transfer=self._transfer(),
             means=setup.means(beginning.config.server, beginning.guard),
             fetch=self._fetch,
+            tell=None if ticket is None else ticket.tell,
+            before=() if ticket is None else ticket.before,
         )
+
+    @property
+    def dropped(self) -> int:
+        """Events that the eventHook was too slow for."""
+        return self._hooks.dropped
 
     async def finish(self, outcome: Outcome) -> Verbs:
         """The agent is over: the last events and the actionHook. Returns the verbs that come next. However often it is

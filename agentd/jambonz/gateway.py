@@ -10,21 +10,21 @@ tools stay here; an answer that jambonz would not take is given in the applicati
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from functools import partial
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from starlette.websockets import WebSocket
-
+from agentd.jambonz.agents import LONGEST, Agents
 from agentd.jambonz.app_side import AgentSide, AppSide
 from agentd.jambonz.asked import WANTS_VERBS, Asked
-from agentd.jambonz.jambonz_side import JambonzSide
-from agentd.jambonz.rewrite import apologies, as_object, listen_verb, our_token, path_of, rewritten
-from agentd.jambonz.tickets import Ticket, Tickets, new_token
+from agentd.jambonz.jambonz_side import JambonzSide, Peer
+from agentd.jambonz.memory import Memory
+from agentd.jambonz.rewrite import apologies, as_object, listen_verb, our_token, path_of
+from agentd.jambonz.saved import SavedCall
+from agentd.jambonz.tickets import Ticket, Tickets
+from agentd.ops.journal import Record
 from agentd.outbound.channel import HookFailed, Verbs
 from agentd.outbound.guard import Guard
 from config import commands, payloads
@@ -35,87 +35,112 @@ from config.files import Config
 log = logging.getLogger("agentd.gateway")
 
 ACK = 4.5  # seconds for the application's answer to what we answer ourselves otherwise: jambonz waits 5
+LOST = 15.0  # seconds until an application is found again that a killed process had
 LAST_WORDS = 10.0  # seconds that an agent has when jambonz has gone
 LIMIT = 256 * 1024  # characters of a message of jambonz's
-LONGEST = 24 * 1024  # bytes that jambonz takes from an application: one more closes its socket
-
-OnCommand = Callable[[Any], None]
 
 
 class Gateway:
-    """One call's, from jambonz's connection to its end. ``found`` is jambonz's first message. Raises
-    :class:`HookFailed` where there is no such application.
+    """One call's, from jambonz's connection to its end. ``found`` is jambonz's first message; where ``memory`` has
+    something saved, jambonz is back after the process was killed that had the call. Raises :class:`HookFailed` where
+    there is no such application.
     """
 
     def __init__(
-        self, config: Config, guard: Guard, tickets: Tickets, name: str, base: str, found: Mapping[str, Any]
+        self,
+        config: Config,
+        guard: Guard,
+        tickets: Tickets,
+        name: str,
+        base: str,
+        found: Mapping[str, Any],
+        memory: Memory | None = None,
     ) -> None:
         app = config.server.apps.get(name)
         if app is None or not is_socket(app.url):
             raise HookFailed("expected an application with a ws or wss URL under apps")
         self._config = config
-        self._tickets = tickets
         self._name = name
-        self._base = base
         self._call_sid = str(found.get("call_sid") or "")
         self._apology = app.apology
+        self._memory = memory or Memory()
         self._asked = Asked()
         self._new = str(found.get("msgid") or "")  # session:new's
         self._reconnect = ""  # the msgid under which its answer is awaited since
-        self._has_begun = False  # jambonz has the first verbs
-        self._open: dict[str, Ticket] = {}  # by token, until its listen has ended
-        self._agents: dict[str, OnCommand] = {}  # that are running, by token; the latest takes updates
-        self._agent_ended = asyncio.Event()
+        self._has_begun = self._memory.saved is not None and self._memory.saved.has_begun  # jambonz has the first verbs
         self._tasks: set[asyncio.Task[None]] = set()
         self._jambonz = JambonzSide(lambda text: self._safely(self._from_jambonz(text)), self._fields())
         self._app = AppSide(
             guard,
             app,
             self._call_sid,
-            found.get("data"),
+            found.get("data") if self._memory.saved is None else self._memory.saved.session,
             lambda text, message: self._safely(self._from_app(text, message)),
         )
+        b3, auth = str(found.get("b3") or ""), config.server.access.credentials_for(name)
+        side = AgentSide(self._app, self._jambonz.over)
+        self._agents = Agents(
+            tickets,
+            self._memory,
+            lambda verb, take: Ticket(name, self._call_sid, verb, side, take, b3=b3),
+            lambda token: listen_verb(base, token, auth=auth),
+        )
+        if self._memory.saved is None:
+            self._memory.call(name, found)
 
-    async def run(self, socket: WebSocket, first: str) -> None:
+    async def run(self, socket: Peer, first: str) -> None:
         """From jambonz's ``first`` message to the end of the call."""
         until = asyncio.get_running_loop().time() + ACK
         try:
-            await self._from_jambonz(first)
-            self._spawn(self._jambonz.hold(socket))
-            self._spawn(self._keep_application(until))
-            self._spawn(self._wait_for_verbs(until))
+            if self._memory.saved is None:
+                await self._from_jambonz(first)
+                self._spawn(self._jambonz.hold(socket))
+                self._spawn(self._keep_application(until))
+                self._spawn(self._wait_for_verbs(until))
+            else:
+                self._go_on(self._memory.saved, socket)
             await self._jambonz.over.wait()
-            await self._last_words()
+            await self._agents.last_words(LAST_WORDS, lambda: not self._app.left.is_set())
+            self._memory.forget()
         finally:
             self._jambonz.release()
-            for token in self._open:
-                self._tickets.forget(token)
+            self._agents.forget()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._app.aclose()
 
-    async def _last_words(self) -> None:
-        """An agent whose caller has hung up has still to say so to the application."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS):
-                while self._agents and not self._app.left.is_set():
-                    self._agent_ended.clear()
-                    await self._agent_ended.wait()
+    def _go_on(self, saved: SavedCall, socket: Peer) -> None:
+        """In place of a process that was killed."""
+        until = asyncio.get_running_loop().time() + LOST
+        self._memory.goes_on_here()
+        self._spawn(self._keep_application(until, knows_us=True))
+        if self._has_begun or saved.answer is None:
+            self._spawn(self._jambonz.hold(socket, _ack(self._new, [])))
+            return
+        # Perhaps jambonz never had the answer to session:new: it takes this one for it, or looks at none of its verbs.
+        self._asked.add(self._new, "session:new")
+        self._spawn(self._jambonz.hold(socket))
+        self._spawn(self._answer(self._new, _ack(self._new, saved.answer), saved.answer))
 
-    async def back(self, socket: WebSocket, msgid: str) -> None:
+    @property
+    def is_away(self) -> bool:
+        """Is jambonz to come back?"""
+        return self._jambonz.is_away
+
+    async def back(self, socket: Peer, msgid: str) -> None:
         """For jambonz that is back (`session:reconnect`). Returns when it leaves again."""
         # Without an answer to session:new jambonz takes this one for it; with one, it looks at none of its verbs.
         first: str | None = _ack(msgid, [])
-        if not (self._has_begun or any(ticket.is_taken for ticket in self._open.values())):
+        if not (self._has_begun or self._agents.have_begun):
             self._reconnect = msgid
             answer = self._asked.answer_to(self._new)
             first = None if answer is None else _with(answer, msgid=msgid)
         await self._jambonz.hold(socket, first)
 
-    async def _keep_application(self, until: float) -> None:
+    async def _keep_application(self, until: float, *, knows_us: bool = False) -> None:
         try:
-            await self._app.reach(until)
+            await self._app.reach(until, knows_us=knows_us)
             await self._app.run()
             why = "the application is lost"
         except HookFailed as exc:
@@ -137,7 +162,9 @@ class Gateway:
             return
         found = as_object(text)
         msgid, type_ = str(found.get("msgid") or ""), found.get("type")
-        self._has_begun = self._has_begun or (msgid != self._new and not self._asked.is_open(self._new))
+        if not self._has_begun and msgid != self._new and not self._asked.is_open(self._new):
+            self._has_begun = True
+            self._memory.begun()
         if msgid and not self._asked.add(msgid, type_):
             if (answer := self._asked.answer_to(msgid)) is not None:
                 await self._jambonz.say(answer)
@@ -156,9 +183,15 @@ class Gateway:
     async def _listen_ended(self, token: str, msgid: str) -> None:
         """Our listen verb is over: what comes next is the application's to say."""
         verbs: Verbs | None = []
-        if (ticket := self._open.pop(token, None)) is not None:
+        if (lost := self._memory.lost(token)) is not None:
+            if lost.next is None:
+                log.warning("agent goes on: its process was killed", extra=self._fields(records=len(lost.records)))
+                verbs = [lost.verb, *lost.behind]
+                await self._answer(msgid, _ack(msgid, verbs), verbs, after=token, before=lost.records)
+                return
+            verbs = lost.next if lost.next or lost.is_answered else None
+        elif (ticket := self._agents.ended(token)) is not None:
             if not ticket.is_taken:
-                self._tickets.forget(token)
                 self._spawn(self._not_begun(ticket))
             verbs = await ticket.behind(ACK)
         if verbs is None:
@@ -177,7 +210,7 @@ class Gateway:
             except HookFailed as exc:
                 log.warning("hook failed", extra=self._fields(hook="action", error=str(exc)))
                 ticket.is_answered = False
-        ticket.done.set_result(verbs)
+        ticket.end(verbs)
 
     # application → jambonz -------------------------------------------------------------------------------
 
@@ -188,9 +221,9 @@ class Gateway:
                 await self._answer(msgid, text, verbs)
             case Malformed(why, str(msgid)):
                 await self._apologise(msgid, why)
-            case Update() as update if self._agents:
-                next(reversed(self._agents.values()))(update)
-            case ToolOutput() if self._agents:
+            case Update() as update if self._agents.are_running:
+                self._agents.update(update)
+            case ToolOutput() if self._agents.are_running:
                 log.warning("tool output ignored: unknown, late or given before", extra=self._fields())
             case Command("redirect", list() | dict() as data):
                 try:
@@ -200,13 +233,19 @@ class Gateway:
             case _:
                 await self._command(text, [])
 
-    async def _answer(self, msgid: str, text: str, verbs: Verbs) -> None:
-        """``text`` says them."""
+    async def _answer(
+        self, msgid: str, text: str, verbs: Verbs, *, after: str = "", before: Sequence[Record] = ()
+    ) -> None:
+        """``text`` says them. The first agent among them goes on ``after`` another one, and ``before`` is its
+        conversation.
+        """
         if not self._asked.is_open(msgid):
             # The Python SDK acks our events as well.
             log.debug("ack ignored: of nothing that jambonz has asked, or given before", extra=self._fields())
             return
-        passed = self._for_jambonz(text, verbs)
+        if msgid == self._new:
+            self._memory.answered(verbs)
+        passed = self._agents.with_listens(text, verbs, after, before)
         if passed is None:
             await self._apologise(msgid, f"expected at most {LONGEST} bytes, got more")
             return
@@ -214,7 +253,7 @@ class Gateway:
         await self._jambonz.say(self._as_asked(msgid, passed))
 
     async def _command(self, text: str, verbs: Verbs) -> None:
-        passed = self._for_jambonz(text, verbs)
+        passed = self._agents.with_listens(text, verbs)
         if passed is not None:
             await self._jambonz.say(passed)
             return
@@ -224,34 +263,6 @@ class Gateway:
         self._app.pass_on(
             json.dumps(payloads.message("jambonz:error", self._call_sid, str(uuid.uuid4()), told)), is_event=True
         )
-
-    def _for_jambonz(self, text: str, verbs: Verbs) -> str | None:
-        """The message with listens in place of the agents among its verbs. ``None`` for what jambonz would not take:
-        then no listen is waited for.
-        """
-        made: dict[str, Ticket] = {}
-
-        def listen(verb: dict[str, Any]) -> dict[str, Any]:
-            token = new_token()
-            side, take_commands = AgentSide(self._app, self._jambonz.over), partial(self._take_commands, token)
-            made[token] = Ticket(self._name, self._call_sid, verb, side, take_commands)
-            return listen_verb(self._base, token, auth=self._config.server.access.credentials_for(self._name))
-
-        found = rewritten(verbs, listen)
-        passed = text if found is None else _with(text, data=found)
-        if len(passed.encode()) > LONGEST:
-            return None
-        for token, ticket in made.items():
-            self._tickets.add(token, ticket)
-        self._open |= made
-        return passed
-
-    def _take_commands(self, token: str, on_command: OnCommand | None) -> None:
-        if on_command is None:
-            self._agents.pop(token, None)
-            self._agent_ended.set()
-        else:
-            self._agents[token] = on_command
 
     # An application that does not say what is to be done ---------------------------------------------------
 

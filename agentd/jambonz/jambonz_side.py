@@ -6,18 +6,24 @@ here ──it broke──> away ──session:reconnect──> here
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
-
-from starlette.websockets import WebSocket
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
 
 from agentd.jambonz.outbox import GONE, SEND_WAIT
-from agentd.outbound.app_socket import DELIBERATE
 
 log = logging.getLogger("agentd.gateway")
 
+DELIBERATE = 1000  # the code with which jambonz leaves; uvicorn tells 1005 of a connection that broke
 ORPHAN = 15.0  # seconds that a call waits for its socket to come back
 WAITING = 200  # messages for jambonz; full, who speaks waits: it is back within 15 s, or the call is over
+
+
+class Peer(Protocol):
+    """Jambonz's end of a socket: a websocket of ours, or one that another process has."""
+
+    async def receive(self) -> MutableMapping[str, Any]: ...
+
+    async def send_text(self, data: str) -> None: ...
 
 
 class JambonzSide:
@@ -34,11 +40,15 @@ class JambonzSide:
         self._serving: asyncio.Task[int] | None = None  # while it is here
         self._orphan: asyncio.TimerHandle | None = None  # while it is away
 
+    @property
+    def is_away(self) -> bool:
+        return self._orphan is not None
+
     async def say(self, text: str) -> None:
         """In its turn, on this socket or on the next."""
         await self._waiting.put(text)
 
-    async def hold(self, socket: WebSocket, first: str | None = None) -> None:
+    async def hold(self, socket: Peer, first: str | None = None) -> None:
         """Take ``socket`` in place of the one before, until it is gone. ``first`` goes before all that waits."""
         self.release()
         self._serving = serving = asyncio.create_task(self._serve(socket, first), name="gateway")
@@ -59,13 +69,13 @@ class JambonzSide:
         self._serving = self._orphan = None
 
     def _left(self, code: int) -> None:
-        if code in DELIBERATE:
+        if code == DELIBERATE:
             self.over.set()
             return
         log.warning("jambonz lost", extra={**self._fields, "code": code})
         self._orphan = asyncio.get_running_loop().call_later(ORPHAN, self.over.set)
 
-    async def _serve(self, socket: WebSocket, first: str | None) -> int:
+    async def _serve(self, socket: Peer, first: str | None) -> int:
         """Returns the code with which it was closed."""
         reading = asyncio.create_task(self._read(socket), name="gateway")
         writing = asyncio.create_task(self._write(socket, first, reading), name="gateway")
@@ -77,7 +87,7 @@ class JambonzSide:
                 task.cancel()
             await asyncio.gather(reading, writing, return_exceptions=True)
 
-    async def _read(self, socket: WebSocket) -> int:
+    async def _read(self, socket: Peer) -> int:
         while True:
             try:
                 message = await socket.receive()
@@ -89,7 +99,7 @@ class JambonzSide:
                 await self._take(text)
                 await asyncio.sleep(0)  # many may have come at once: who sends them on has a turn after each
 
-    async def _write(self, socket: WebSocket, first: str | None, reading: "asyncio.Task[int]") -> None:
+    async def _write(self, socket: Peer, first: str | None, reading: "asyncio.Task[int]") -> None:
         try:
             if first is not None:
                 await self._send(socket, first)
@@ -104,6 +114,6 @@ class JambonzSide:
             self._unsent = None  # it may have arrived: it is not sent twice
             reading.cancel()
 
-    async def _send(self, socket: WebSocket, text: str) -> None:
+    async def _send(self, socket: Peer, text: str) -> None:
         async with asyncio.timeout(SEND_WAIT):
             await socket.send_text(text)

@@ -1,7 +1,7 @@
 """The audio of one accepted socket, and what is plugged into it: an agent, or an application's own words."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agentd.call import vendors
@@ -16,6 +16,7 @@ from agentd.jambonz.outbox import Outbox
 from agentd.jambonz.stage import Listener, Stage
 from agentd.jambonz.wire import CallInfo
 from agentd.ops.log import EventLog
+from agentd.ops.usage import Meter
 from agentd.outbound.guard import Guard
 from config.server import Server
 from config.verb import Agent
@@ -41,6 +42,7 @@ class Line:
     playback_rate: int
     detector_for: Callable[[int], Detector]
     log: EventLog
+    meter: Meter = field(default_factory=Meter)
 
     @property
     def rate(self) -> int:
@@ -60,6 +62,7 @@ class Line:
             event_names=self.server.events.names,
             outside=outside,
             log=self.log,
+            meter=self.meter,
         )
 
     def stage(self, agent: Agent, listener: Listener) -> Stage:
@@ -72,6 +75,7 @@ class Line:
             isolate=isolate_with(self.server, self.shared),
             log=self.log,
             listener=listener,
+            meter=self.meter,
         )
 
     def vendors(self, agent: Agent, roles: Collection[Role] = vendors.ROLES) -> Vendors:

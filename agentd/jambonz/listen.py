@@ -5,22 +5,31 @@ Whoever may come in is accepted before anything else is done: jambonz waits 1.5 
 
 import asyncio
 import logging
+import os
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from starlette.websockets import WebSocket
 
-from agentd import access
+from agentd import access, logs, reception
 from agentd.call.ear import webrtc_detector
 from agentd.call.outcome import Outcome
-from agentd.errors import DISCONNECTED, SERVER_ERROR, SERVER_FAILURE, AgentdError, CallRefused
+from agentd.errors import DISCONNECTED, NORMAL, SERVER_ERROR, SERVER_FAILURE, AgentdError, CallRefused
 from agentd.jambonz import outbox, wire
 from agentd.jambonz.beginning import Beginning
+from agentd.jambonz.lane import lane_of
 from agentd.jambonz.line import Line
 from agentd.jambonz.outbox import GONE, Outbox
 from agentd.jambonz.session import CallSession
-from agentd.jambonz.tickets import PREFIX, Tickets
+from agentd.jambonz.tickets import PREFIX, Ticket, Tickets
+from agentd.jambonz.wire import CallInfo
+from agentd.ops.admission import Admission
+from agentd.ops.bus import Bus, bus_of
+from agentd.ops.journal import Journals, journals_of
 from agentd.ops.log import EventLog
+from agentd.ops.metrics import Metrics
+from agentd.ops.monitor import LoopMonitor
 from agentd.ops.registry import LiveCall, LiveCalls, account_of
 from agentd.outbound.guard import Guard
 from config.files import Config
@@ -32,7 +41,8 @@ log = logging.getLogger("agentd.listen")
 METADATA_WAIT = 5.0  # seconds for the first message
 CLOSE_WAIT = 2.0  # seconds for the last messages and the close handshake
 NORMAL_CLOSE = (1000, "")
-FLOOD = 10.0  # seconds of audio beyond twice the time that has passed: no telephone speaks so fast
+FLOOD = 10.0  # seconds of audio beyond twice the time that has passed: no telephone speaks so fast …
+TEXT = 0.01  # … and each text message counts as so many of them: keys and marks are few
 
 
 def _set_event() -> asyncio.Event:
@@ -50,10 +60,30 @@ class Node:
     config: Config
     shared: Shared = field(default_factory=Shared)
     calls: LiveCalls = field(default_factory=LiveCalls)
-    tickets: Tickets = field(default_factory=Tickets)
+    tickets: Tickets = field(init=False)  # of agents that wait for their audio
     detector_for: Any = webrtc_detector
     ready: asyncio.Event = field(default_factory=_set_event)
     observers: list[Any] = field(default_factory=list)  # called with (agent's name, EventLog) as each call begins
+    listening: int = 0  # listen sockets, until their calls' last hooks are told
+    bus: Bus = field(init=False)  # to the other processes of this server, and of its cluster
+    admission: Admission = field(init=False)
+    monitor: LoopMonitor = field(init=False)
+    metrics: Metrics = field(default_factory=Metrics)
+    journals: Journals | None = field(init=False)  # of calls that another process could go on with
+
+    def __post_init__(self) -> None:
+        self.bus = bus_of(self.config.server, os.environ)
+        self.tickets = Tickets(self.bus.name)
+        self.journals = journals_of(self.config.server, os.environ)
+        limits = self.config.server.limits
+        self.admission = Admission(limits)
+        self.monitor = LoopMonitor(limits.stall_ms / 1000, self._measured)
+        self.admission.on_refused = self.metrics.refused
+        self.observers.append(self.metrics.observe)
+
+    def _measured(self, lag: float, cpu: float, now: float) -> None:
+        self.admission.decide(lag, cpu, now)
+        self.metrics.loop(lag, cpu)
 
     @property
     def guard(self) -> Guard:
@@ -76,6 +106,10 @@ class ListenSocket:
         self._close = NORMAL_CLOSE
         self._is_gone = False
         self._bytes_a_second = 0  # of the caller's audio
+        self._now = asyncio.get_running_loop().time
+        self._began = self._now()
+        self._came = 0  # bytes of audio, and as many for a text
+        self._is_flooded = False
         self._strange = 0  # text messages that we do not know
 
     def displace(self, code: int, reason: str) -> None:
@@ -95,6 +129,7 @@ class ListenSocket:
         name = self._node.tickets.app_of(asked) or asked  # a token is for one of an application's agents
         rights = access.rights_of(socket.scope)
         if not rights.has_agent(name):
+            self._refused("access")
             await access.refuse(access.unauthorized("listen"), socket.scope, socket.send)
             return
         await socket.accept(wire.subprotocol(socket.scope.get("subprotocols", [])))
@@ -102,11 +137,13 @@ class ListenSocket:
             await self._run(name, asked, rights)
         except (AgentdError, ProviderError, UnknownVendor, ImportError) as exc:
             log.warning("call refused", extra={"agent": _shown(name), "reason": str(exc)})
+            self._refused("vendor" if isinstance(exc, ProviderError | UnknownVendor | ImportError) else "request")
             self._close = (exc.code if isinstance(exc, CallRefused) else 1011, str(exc))
             if isinstance(exc, ProviderError):
                 self._outcome = Outcome(SERVER_ERROR, exc)
         except Exception:
             log.exception("listen socket crashed", extra={"agent": _shown(name)})
+            self._refused("crash")
             self._close = (1011, SERVER_FAILURE)
         finally:
             await self._shut()
@@ -114,7 +151,9 @@ class ListenSocket:
                 await self._session.end(self._outcome)
 
     async def _run(self, name: str, asked: str, rights: access.Rights) -> None:
-        info = wire.metadata(await self._first_message())
+        first = await self._first_message()
+        reception.begun(self._socket.scope)
+        info = wire.metadata(first)
         if not rights.has(name, account_of(info.metadata)):
             raise CallRefused("expected a call of an account that these credentials are for, got one of another")
         await self._node.ready.wait()
@@ -122,10 +161,11 @@ class ListenSocket:
         rate = wire.playback_rate(self._socket.query_params.get("playback_rate"), info.rate)
         loop = asyncio.get_running_loop()
         beginning = Beginning(node.config, node.guard, asked, info, ticket)
-        port, events = Outbox(self._socket, rate), EventLog(loop.time)
+        port, events = Outbox(self._socket, rate), EventLog(loop.time, _about(info, ticket))
         line = Line(node.config.server, node.shared, beginning.guard, port, info, rate, node.detector_for, events)
         self._bytes_a_second = info.rate * info.channels * 2
         self._session = session = CallSession(beginning, line)
+        logs.CALL_SID.set(info.call_sid)
         log.info("call began", extra={"agent": name, "call_sid": info.call_sid, "rate": info.rate, "playback": rate})
         node.began(name, events)
         live = LiveCall(info.call_sid, name, info.metadata, session, self.displace, loop.time())
@@ -154,15 +194,17 @@ class ListenSocket:
         reader = asyncio.create_task(self._read(session), name="listen-read")
         writer = asyncio.create_task(port.write(), name="listen-write")
         choked = asyncio.create_task(self._watch(port), name="listen-watch")
+        longest = asyncio.get_running_loop().call_later(self._node.config.server.limits.call_seconds, self._too_long)
         try:
             self._outcome = outcome = await session.run()
-            self._log_end(outcome)
+            self._log_end(outcome, session)
             if not self._is_gone and self._close == NORMAL_CLOSE:
                 # The listen verb ends and its actionHook runs: that is how a call moves on.
                 port.send_json({"type": "disconnect"})
                 port.close()
                 await asyncio.wait([writer], timeout=CLOSE_WAIT)
         finally:
+            longest.cancel()
             tasks = (reader, writer, choked)
             for task in tasks:
                 task.cancel()
@@ -177,25 +219,44 @@ class ListenSocket:
             self._give_up(1011, SERVER_FAILURE, SERVER_FAILURE)
 
     async def _receive(self, session: CallSession) -> None:
-        loop = asyncio.get_running_loop()
-        began, heard = loop.time(), 0
+        if (lane := lane_of(self._socket.scope)) is not None:
+            lane.divert(partial(self._heard_safely, session))
+        text_size = int(self._bytes_a_second * TEXT)
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 self._is_gone = True
                 break
             if (data := message.get("bytes")) is not None:
-                if not data:
-                    break  # a zero-length frame announces the end
-                heard += len(data)
-                if heard > self._bytes_a_second * (FLOOD + 2 * (loop.time() - began)):
-                    log.warning("call ended", extra={"why": "audio comes much faster than it can have been spoken"})
-                    self._give_up(1008, "expected audio as fast as it is spoken, got far more", DISCONNECTED)
-                    return
-                session.hear(data)
+                self._heard(session, data)
             elif (text := message.get("text")) is not None:
+                self._counted(text_size)
                 self._told(session, text)
         session.hung_up()
+
+    def _heard(self, session: CallSession, data: bytes) -> None:
+        """Caller audio, whichever way it came. A plain call."""
+        if not data:
+            session.hung_up()  # a zero-length frame announces the end
+        else:
+            self._counted(len(data))
+            session.hear(data)
+
+    def _heard_safely(self, session: CallSession, data: bytes) -> None:
+        try:
+            self._heard(session, data)
+        except Exception:
+            log.exception("listen socket cannot be read")
+            self._give_up(1011, SERVER_FAILURE, SERVER_FAILURE)
+
+    def _counted(self, size: int) -> None:
+        self._came += size
+        if (
+            self._came > self._bytes_a_second * (FLOOD + 2 * (self._now() - self._began))
+            and self._close == NORMAL_CLOSE
+        ):
+            log.warning("call ended", extra={"why": "more comes than can have been spoken"})
+            self._give_up(1008, "expected audio as fast as it is spoken, got far more", DISCONNECTED)
 
     def _told(self, session: CallSession, text: str) -> None:
         match wire.message(text):
@@ -208,16 +269,29 @@ class ListenSocket:
                 if self._strange == 1:  # once a call: who sends one sends many
                     log.warning("expected dtmf or a mark, got another text message", extra={"text": text[:200]})
 
+    def _too_long(self) -> None:
+        """Nothing more is said; jambonz goes on with what comes behind the listen."""
+        log.warning("call ended", extra={"why": "it is as long as limits.call_seconds allows"})
+        if self._session is not None:
+            self._session.log.append("limit_reached", limit="call_seconds")
+            self._session.stop(NORMAL)
+
     async def _watch(self, port: Outbox) -> None:
         await port.is_choked.wait()
         log.warning("peer does not read", extra={"seconds": outbox.LIMIT})
         self._give_up(1013, "our audio is not read", DISCONNECTED)
 
-    def _log_end(self, outcome: Outcome) -> None:
+    def _refused(self, reason: str) -> None:
+        """Counts one that did not begin."""
+        if self._session is None:
+            self._node.metrics.refused(reason)
+
+    def _log_end(self, outcome: Outcome, session: CallSession) -> None:
         error = outcome.error
+        failed = {"vendor": error.vendor, "code": error.code} if error else {}
+        call_sid = session.log.about["call_sid"]
         log.info(
-            "call ended",
-            extra={"reason": outcome.reason, **({"vendor": error.vendor, "code": error.code} if error else {})},
+            "call ended", extra={"call_sid": call_sid, "reason": outcome.reason, **failed, **session.meter.fields()}
         )
 
     async def _shut(self) -> None:
@@ -229,6 +303,12 @@ class ListenSocket:
                 await self._socket.close(code, _close_reason(reason))
         except (TimeoutError, *GONE):
             pass  # gone meanwhile
+
+
+def _about(info: CallInfo, ticket: Ticket | None) -> dict[str, str]:
+    """The call, and the trace that it is a part of."""
+    known = {"call_sid": info.call_sid, "trace_id": info.metadata.get("traceId"), "b3": ticket.b3 if ticket else ""}
+    return {name: value for name, value in known.items() if isinstance(value, str)}
 
 
 def _shown(name: str) -> str:

@@ -63,7 +63,7 @@ CALL = _path("call_sid", "the `callSid` that jambonz gave it")
 COUNT = {
     "summary": "How many live calls the account has",
     "parameters": [ACCOUNT],
-    "responses": {"200": _said("by direction", _ref("Count")), **_refused()},
+    "responses": {"200": _said("by direction", _ref("Count")), **_refused(503)},
 }
 
 DOCUMENT: dict[str, Any] = {
@@ -88,7 +88,7 @@ DOCUMENT: dict[str, Any] = {
                     _query("to", "only those to this number"),
                     _query("callStatus", "only those of this status"),
                 ],
-                "responses": {"200": _said("the calls", {"type": "array", "items": _ref("Call")}), **_refused()},
+                "responses": {"200": _said("the calls", {"type": "array", "items": _ref("Call")}), **_refused(503)},
             },
         },
         "/v1/Accounts/{account_sid}/Calls/{call_sid}": {
@@ -96,7 +96,7 @@ DOCUMENT: dict[str, Any] = {
                 "operationId": "getCall",
                 "summary": "One live call",
                 "parameters": [ACCOUNT, CALL],
-                "responses": {"200": _said("the call", _ref("Call")), **_refused(404)},
+                "responses": {"200": _said("the call", _ref("Call")), **_refused(404, 503)},
             },
             "put": {
                 "operationId": "updateCall",
@@ -105,14 +105,14 @@ DOCUMENT: dict[str, Any] = {
                 "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("Change")}}},
                 "responses": {
                     "202": _said("taken over", TEXT, "text/plain"),
-                    **_refused(400, 404, 408, 413, 415, 422),
+                    **_refused(400, 404, 408, 413, 415, 422, 503),
                 },
             },
             "delete": {
                 "operationId": "deleteCall",
                 "summary": "End a live call",
                 "parameters": [ACCOUNT, CALL],
-                "responses": {"204": _said("it ends"), **_refused(404)},
+                "responses": {"204": _said("it ends"), **_refused(404, 503)},
             },
         },
         "/v1/Accounts/{account_sid}/CallCount": {"get": {"operationId": "countCalls", **COUNT}},
@@ -142,7 +142,7 @@ DOCUMENT: dict[str, Any] = {
                         "description": "the number of the last entry that the reader has",
                     },
                 ],
-                "responses": {"200": _said("the events", TEXT, "text/event-stream"), **_refused(400, 404)},
+                "responses": {"200": _said("the events", TEXT, "text/event-stream"), **_refused(400, 404, 503)},
             },
         },
         "/livez": {
@@ -159,6 +159,13 @@ DOCUMENT: dict[str, Any] = {
                 "summary": "Are calls answered?",
                 "security": [],
                 "responses": {"200": _said("yes", _ref("Health")), "503": _said("not yet", _ref("Health"))},
+            },
+        },
+        "/metrics": {
+            "get": {
+                "operationId": "getMetrics",
+                "summary": "Figures for Prometheus, of all agents and accounts",
+                "responses": {"200": _said("its text format, or OpenMetrics", TEXT, "text/plain"), **_refused()},
             },
         },
         "/openapi.json": {
@@ -185,13 +192,14 @@ DOCUMENT: dict[str, Any] = {
             for status, words in {
                 "400": "something else was expected",
                 "401": "a key was expected",
-                "403": "nobody may come in here: no key is configured",
+                "403": "no key is configured, or the key is limited and the figures are of all",
                 "404": "no live call of this account has this id, or the key is not for it",
                 "408": "the body did not come",
                 "413": "the body is larger than 256 KiB",
                 "415": "the body is not JSON",
                 "422": "this cannot be done",
                 "429": "this address failed too often; `Retry-After` says when to come again",
+                "503": "the process that has the call, or Redis, does not answer",
             }.items()
         },
         "schemas": {

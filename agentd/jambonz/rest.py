@@ -1,4 +1,4 @@
-"""REST as jambonz has it, for the calls of this server, and their events as a stream.
+"""REST as jambonz has it, for the calls of this server and of its cluster, and their events as a stream.
 
 Status codes, names and ``{"msg": …}`` are jambonz's, so that its SDKs work here. A call that a key does not cover is
 answered as one that does not exist.
@@ -6,8 +6,7 @@ answered as one that does not exist.
 
 import asyncio
 import json
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -16,36 +15,18 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from agentd import access
-from agentd.call.isolation import asked
-from agentd.errors import NORMAL, AgentdError
+from agentd.jambonz.anywhere import Anywhere, There
+from agentd.jambonz.changes import COMPLETED, change
+from agentd.jambonz.here import Here, unknown
 from agentd.jambonz.listen import Node
-from agentd.ops.registry import Controls, LiveCall
+from agentd.ops.bus import BusError
 from agentd.ops.stream import EventStream
-
-log = logging.getLogger("agentd.rest")
 
 BODY_LIMIT = 256 * 1024  # bytes
 BODY_WAIT = 10.0  # seconds
 DEPTH = 64  # of JSON: objects and lists within each other
 
-UPDATES = ("agent_update", "pipeline_update")
-NOISE = ("noise_isolation_status", "noiseIsolation_status")
-NOISE_OPTIONS = tuple(f"{prefix}{name}" for prefix in ("noise_isolation_", "") for name in ("vendor", "level", "model"))
-TOOL_OUTPUT = ("tool_output", "llm_tool_output", "tool_call_id")
-CHANGES = (*UPDATES, NOISE[0], "call_status")
-
-SHOWN = {  # of the metadata, and what it is called here
-    "applicationSid": "application_sid",
-    "callId": "call_id",
-    "from": "from",
-    "to": "to",
-    "callerName": "caller_name",
-    "sipStatus": "sip_status",
-    "traceId": "trace_id",
-}
 FILTERS = {"direction": "direction", "from": "from", "to": "to", "callStatus": "call_status"}
-
-Change = Callable[[Controls], None]
 
 
 def routes(node: Node) -> list[Route]:
@@ -63,107 +44,52 @@ def routes(node: Node) -> list[Route]:
 
 
 class Rest:
-    """The routes around a node."""
+    """The routes around a node. Calls of other processes are found by its bus."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
+        self._anywhere = Anywhere(node)
 
     async def list_calls(self, request: Request) -> Response:
         wanted = {name: request.query_params[key] for key, name in FILTERS.items() if key in request.query_params}
-        shown = [self._shown(live) for live in self._of_account(request)]
+        shown = await self._anywhere.shown(await self._of_account(request))
         return answer([call for call in shown if wanted.items() <= call.items()])
 
     async def count(self, request: Request) -> Response:
-        outbound = [_direction(live) for live in self._of_account(request)].count("outbound")
-        return answer({"inbound": len(self._of_account(request)) - outbound, "outbound": outbound})
+        directions = [call.direction for call in await self._of_account(request)]
+        return answer({direction: directions.count(direction) for direction in ("inbound", "outbound")})
 
     async def retrieve(self, request: Request) -> Response:
-        return answer(self._shown(self._one(request)))
+        return answer(await (await self._one(request)).shown())
 
     async def update(self, request: Request) -> Response:
-        self._one(request)  # whoever may not know of the call is told nothing about the body either
-        wanted = change(await body(request))
-        live = self._one(request)  # it may have ended meanwhile
-        try:
-            wanted(live.call)
-        except AgentdError as exc:
-            raise HTTPException(422, str(exc)) from exc
-        log.info("call updated", extra={"call_sid": live.call_sid})
+        call = await self._one(request)  # whoever may not know of the call is told nothing about the body either
+        wanted = await body(request)
+        change(wanted)  # what is none need not be asked of anybody
+        await call.change(wanted)
         return PlainTextResponse("Accepted", 202)
 
     async def hang_up(self, request: Request) -> Response:
-        self._one(request).call.stop(NORMAL)
+        await (await self._one(request)).change(COMPLETED)
         return Response(status_code=204)
 
     async def events(self, request: Request) -> EventStream:
         rights, call_sid = access.rights_of(request.scope), request.path_params["call_sid"]
-        found = [live for live in self._node.calls if live.call_sid == call_sid]
-        found = [live for live in found if rights.has(live.agent, live.account)]
+        found = [call for call in await self._anywhere.find(call_sid) if rights.has(call.agent, call.account)]
         if not found:
-            raise _unknown()
+            raise unknown()
         types = [name for name in request.query_params.get("types", "").split(",") if name]
-        return EventStream(found[0], _number(request.headers.get("last-event-id", "")), types)
+        return EventStream(found[0].pages(types), _number(request.headers.get("last-event-id", "")))
 
-    def _of_account(self, request: Request) -> list[LiveCall]:
+    async def _of_account(self, request: Request) -> list[Here | There]:
         rights, account = access.rights_of(request.scope), request.path_params["account_sid"]
-        return [live for live in self._node.calls if live.account == account and rights.has(live.agent, account)]
+        return [call for call in await self._anywhere.of_account(account) if rights.has(call.agent, account)]
 
-    def _one(self, request: Request) -> LiveCall:
+    async def _one(self, request: Request) -> Here | There:
         account, call_sid = request.path_params["account_sid"], request.path_params["call_sid"]
-        live = self._node.calls.get(account, call_sid)
-        if live is None or not access.rights_of(request.scope).has(live.agent, account):
-            raise _unknown()
-        return live
-
-    def _shown(self, live: LiveCall) -> dict[str, Any]:
-        return shown(live, asyncio.get_running_loop().time())
-
-
-def shown(live: LiveCall, now: float) -> dict[str, Any]:
-    """A call, under jambonz's names."""
-    named = {name: live.info[key] for key, name in SHOWN.items() if live.info.get(key) is not None}
-    return {
-        "sid": live.call_sid,
-        "call_sid": live.call_sid,
-        "account_sid": live.account,
-        **named,
-        "direction": _direction(live),
-        "call_status": live.info.get("callStatus") or "in-progress",
-        "duration": round(now - live.began),
-        "agent": live.agent,
-        "state": live.call.state,
-    }
-
-
-def change(asked_for: Mapping[str, Any]) -> Change:
-    """What the body of a PUT does to a call. Raises :class:`HTTPException`."""
-    for key in asked_for:
-        if key in TOOL_OUTPUT:
-            raise HTTPException(422, f"{key}: tool results come over the socket that was asked")
-        if key not in (*UPDATES, *NOISE, *NOISE_OPTIONS, "call_status"):
-            raise HTTPException(
-                422, f"{key[:40]}: belongs to jambonz's own REST interface; here it is one of {', '.join(CHANGES)}"
-            )
-    given = [key for key in (*UPDATES, *NOISE, "call_status") if key in asked_for]
-    if len(given) != 1:
-        raise HTTPException(400, f"expected one of {', '.join(CHANGES)}, got {len(given) or 'none'} of them")
-    (key,) = given
-    if key not in NOISE and (options := asked_for.keys() - {key}):
-        raise HTTPException(422, f"{min(options)}: expected beside {NOISE[0]} only, got it with {key}")
-    value = asked_for[key]
-    if key in UPDATES:
-        if not isinstance(value, dict):
-            raise HTTPException(400, f"{key}: expected an object")
-        return lambda call: call.update(value)
-    if key in NOISE:
-        try:
-            asked(asked_for, None)
-        except ValueError as exc:
-            raise HTTPException(422, str(exc)) from exc
-        return lambda call: call.noise_isolation(asked_for)
-    if value != "completed":
-        raise HTTPException(422, "call_status: expected completed")
-    return lambda call: call.stop(NORMAL)
+        call = await self._anywhere.one(account, call_sid)
+        if call is None or not access.rights_of(request.scope).has(call.agent, account):
+            raise unknown()
+        return call
 
 
 async def body(request: Request) -> Mapping[str, Any]:
@@ -219,19 +145,15 @@ async def crashed(request: Request, exc: Exception) -> Response:
     return answer({"msg": "server failure"}, 500)
 
 
-HANDLERS: dict[Any, Any] = {HTTPException: refused, Exception: crashed}
+async def nobody_answers(request: Request, exc: Exception) -> Response:
+    return answer({"msg": f"{exc}; a call of another process cannot be asked now"}, 503)
 
 
-def _unknown() -> HTTPException:
-    return HTTPException(404, "expected a live call of this account, got none of this id")
+HANDLERS: dict[Any, Any] = {HTTPException: refused, BusError: nobody_answers, Exception: crashed}
 
 
 def _too_deep() -> HTTPException:
     return HTTPException(400, f"expected JSON of at most {DEPTH} levels, got more")
-
-
-def _direction(live: LiveCall) -> str:
-    return "outbound" if live.info.get("direction") == "outbound" else "inbound"
 
 
 def _number(last: str) -> int:

@@ -15,9 +15,14 @@ OURS = "/agentd/"  # the paths of our own actionHooks, on the application's sock
 
 def rewritten(verbs: Sequence[Verb], ticket: Ticket) -> list[Verb] | None:
     """The same verbs with listens in place of agents; ``None`` where there is no agent among them."""
-    if not any(verb.get("verb") in VERBS for verb in verbs):
+    if not places(verbs):
         return None
     return [ticket(verb) if verb.get("verb") in VERBS else verb for verb in verbs]
+
+
+def places(verbs: Sequence[Verb]) -> list[int]:
+    """Where agents stand among them."""
+    return [at for at, verb in enumerate(verbs) if verb.get("verb") in VERBS]
 
 
 def listen_verb(base: str, token: str, *, auth: Mapping[str, str] | None, rate: int = 8000) -> Verb:

@@ -24,6 +24,7 @@ from agentd.jambonz.beginning import Beginning, Ways
 from agentd.jambonz.line import Line
 from agentd.jambonz.stage import Stage
 from agentd.jambonz.talk import Talk
+from agentd.ops.usage import Meter
 from agentd.outbound.channel import HookFailed, Verbs
 from config.commands import Command, Update, verbs
 from config.conversation import Hook
@@ -79,19 +80,31 @@ class CallSession:
 
     async def end(self, outcome: Outcome) -> None:
         """What is left to be told, and goodbye to the application."""
-        self.log.append("call_ended", **outcome.payload(self._line.server.events.names))
+        told = outcome.payload(self._line.server.events.names)
+        self.log.append("call_ended", **told, usage=self._line.meter.total())
         next_: Verbs = []
         try:
             if self._ways is None and (ticket := self._beginning.ticket) is not None:  # its agent has not begun
                 self._ways = Ways(self._beginning, self._beginning.agent(unwrap(ticket.verb)))
             if self._ways is not None:
-                next_ = await self._ways.finish(outcome)
+                next_ = await self._finished(self._ways, outcome)
                 wanted = [str(verb.get("verb")) for verb in next_]
                 if wanted and self._beginning.ticket is None:
                     # The listen verb's own actionHook says what comes next, and jambonz asks that.
                     log.info("verbs of the actionHook are not run here", extra=self._fields(verbs=wanted))
         finally:
             await self._beginning.end(next_)
+
+    async def _finished(self, ways: Ways, outcome: Outcome) -> Verbs:
+        wanted = await ways.finish(outcome)
+        if ways.dropped:
+            self.log.append("events_dropped", dropped=ways.dropped)
+        return wanted
+
+    @property
+    def meter(self) -> Meter:
+        """What the call has used."""
+        return self._line.meter
 
     # What the wire brings --------------------------------------------------------------------------------
 
@@ -283,7 +296,7 @@ class CallSession:
             self._outcome = self._outcome or outcome
             return  # its actionHook is told when the media is gone: the caller waits for nothing
         replaced = self._replaced
-        wanted = await ways.finish(outcome)
+        wanted = await self._finished(ways, outcome)
         self._ways = None
         if replaced != self._replaced:
             return

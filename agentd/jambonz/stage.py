@@ -25,6 +25,7 @@ from agentd.call.vendors import Vendors
 from agentd.call.voices import Voices
 from agentd.jambonz.tokens import Tokens
 from agentd.ops.log import EventLog
+from agentd.ops.usage import Meter
 from config import payloads
 from config.verb import Agent
 from providers.base import LlmEvent, Message, Prompt, ProviderError
@@ -108,7 +109,9 @@ class Stage:
         isolate: Isolate,
         log: EventLog,
         listener: Listener,
+        meter: Meter,
     ) -> None:
+        self._meter = meter
         settings = setup.settings(agent)
         self.machine = TurnMachine(
             replace(settings, greeting=False, tentative=False, early=False, sticky=True, no_response=0.0, keys=True)
@@ -202,6 +205,7 @@ class Stage:
             feed=self._heard,
             spawn=self._spawn,
             take_voice=lambda voices: None,  # the application chooses its voices
+            meter=self._meter,
         )
         wanted = ears.agent.noise_isolation
         self._noise = NoiseSwitch(self._isolate, wanted, hearing=hearing.isolate, rate=rate, sender=self.sender)
@@ -316,6 +320,7 @@ class Stage:
         task.cancel()
         utterance.heard = reply.heard()[0].strip()
         utterance.error = self._error = reply.error
+        self._meter.played(self.sender.heard(number) / self.sender.rate)
         self.sender.drop(number)
         self.sender.forget(number)
         self._settle(utterance, is_interrupted=is_interrupted)

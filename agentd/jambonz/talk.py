@@ -247,7 +247,7 @@ class Talk:
             agent = self._agent(**own)
             made = self._line.vendors(agent, ["tts"])
             self._vendors.append(made)
-            self._voices[key] = Voices(made.voices, agent.deadlines, self._voice_failed)
+            self._voices[key] = Voices(made.voices, agent.deadlines, self._voice_failed, self._line.meter.characters)
         return self._voices[key]
 
     def _voice_failed(self, name: str, error: ProviderError, then: str) -> None:

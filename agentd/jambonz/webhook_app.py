@@ -3,10 +3,11 @@ that come back the `agent` verb is ours. Hooks that are paths are led through he
 answer.
 """
 
+import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,8 +16,12 @@ from starlette.responses import JSONResponse, Response
 
 from agentd import access
 from agentd.jambonz.listen import Node
-from agentd.jambonz.rewrite import apologies, as_object, listen_verb, our_address, path_of, rewritten
-from agentd.jambonz.tickets import MOST, Ticket, new_token
+from agentd.jambonz.memory import Memory
+from agentd.jambonz.rewrite import apologies, as_object, listen_verb, our_address, path_of, places, rewritten
+from agentd.jambonz.saved import SavedAgent, saved
+from agentd.jambonz.tickets import MOST, Ticket
+from agentd.ops.bus import BusError, Gone
+from agentd.ops.journal import Record
 from agentd.outbound import signature
 from agentd.outbound.basic_auth import basic
 from agentd.outbound.channel import HookFailed, Verbs
@@ -28,9 +33,12 @@ from config.server import App
 
 log = logging.getLogger("agentd.gateway")
 
+UNSAID = "the agent has ended, and the application does not say what is next"
 SECONDS = 9.0  # for the application's answer: jambonz waits 10 for ours
 LIMIT = 256 * 1024  # bytes of a body
 AGENT = "-/agent/"  # the path of our own actionHooks, below the application's
+KEPT = 60.0  # seconds that a journal is kept behind its agent: nobody tells when a call by webhook is over
+ENDED = "agent.ended"  # what a process is asked whose agent it was
 
 
 class WebhookApps:
@@ -57,14 +65,16 @@ class WebhookApps:
             return JSONResponse({"msg": f"expected a {signature.HEADER} of jambonz's, got none or another"}, 401)
         data = as_object(body)
         try:
+            before: tuple[str, Sequence[Record]] = ("", ())
             if path.startswith(AGENT):
-                verbs = await self._listen_ended(app, path.removeprefix(AGENT), data)
+                token = path.removeprefix(AGENT)
+                verbs, before = await self._listen_ended(app, name, token, data)
             else:
                 verbs = await self._asked(app, path, body)
         except HookFailed as exc:
             log.warning("the caller hears an apology", extra={"app": name, "why": str(exc)})
-            verbs = apologies(app.apology)
-        return JSONResponse(self._for_jambonz(verbs, name, str(data.get("call_sid") or ""), request))
+            verbs, before = apologies(app.apology), ("", ())
+        return JSONResponse(self._for_jambonz(verbs, name, str(data.get("call_sid") or ""), request, before))
 
     async def _options(self, app: App) -> Response:
         try:
@@ -111,12 +121,63 @@ class WebhookApps:
         given = request.headers.getlist(signature.HEADER)
         return len(given) == 1 and signature.is_genuine(given[0], body, [app.secret.get_secret_value()], time.time())
 
-    async def _listen_ended(self, app: App, token: str, data: Mapping[str, Any]) -> Verbs:
-        """What comes next. Raises :class:`HookFailed` where the application does not say."""
+    async def _listen_ended(
+        self, app: App, name: str, token: str, data: Mapping[str, Any]
+    ) -> tuple[Verbs, tuple[str, Sequence[Record]]]:
+        """What comes next, and the conversation with which its first agent goes on, by the token of the one before.
+        Raises :class:`HookFailed` where the application does not say.
+        """
         ticket = self._open.pop(token, None)
-        if ticket is None:
-            return []
+        if ticket is not None:
+            return await self._next(app, token, ticket, data), ("", ())
+        agent = await self._saved(name, token)
+        if agent is None:
+            return [], ("", ())
+        if agent.owner != self._node.bus.name and (verbs := await self._next_there(agent.owner, token)) is not None:
+            return verbs, ("", ())
+        if agent.next is None:
+            log.warning("agent goes on: its process was killed", extra={"app": name, "records": len(agent.records)})
+            return [agent.verb, *agent.behind], (token, agent.records)
+        if not agent.next and not agent.is_answered:
+            raise HookFailed(UNSAID)
+        return agent.next, ("", ())
+
+    async def _saved(self, name: str, token: str) -> SavedAgent | None:
+        """An agent of a process that was killed, or has told the end of it to nobody."""
+        if self._node.journals is None:
+            return None
+        try:
+            return saved(await self._node.journals.read(name, token)).agents.get(token)
+        except ValueError as exc:
+            log.warning("call cannot go on as it was", extra={"app": name, "why": str(exc)})
+            return None
+
+    async def _next_there(self, owner: str, token: str) -> Verbs | None:
+        """What comes behind an agent of another process; ``None`` where that is gone, or knows nothing of it. Raises
+        :class:`HookFailed` where nobody says.
+        """
+        try:
+            answer = await self._node.bus.ask(owner, ENDED, {"token": token}, SECONDS)
+        except Gone:
+            return None
+        except BusError as exc:
+            raise HookFailed(str(exc)) from exc
+        match answer:
+            case {"verbs": list(verbs)}:
+                return verbs
+            case {"is_known": True}:
+                raise HookFailed(UNSAID)
+        return None
+
+    async def ended(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Answers that question."""
+        ticket = self._open.pop(str(data["token"]), None)
+        verbs = None if ticket is None else await ticket.behind(SECONDS - 1)
+        return {"is_known": ticket is not None} | ({} if verbs is None else {"verbs": verbs})
+
+    async def _next(self, app: App, token: str, ticket: Ticket, data: Mapping[str, Any]) -> Verbs:
         if not ticket.is_taken:  # the listen socket could not be opened
+            ticket.end([])
             self._node.tickets.forget(token)
             hook = path_of(ticket.verb.get("actionHook"))
             told = payloads.completion("connection failure", None, self._node.config.server.events.names)
@@ -125,23 +186,46 @@ class WebhookApps:
             )
         verbs = await ticket.behind(SECONDS)
         if verbs is None:
-            raise HookFailed("the agent has ended, and the application does not say what is next")
+            raise HookFailed(UNSAID)
         return verbs
 
-    def _for_jambonz(self, verbs: Verbs, name: str, call_sid: str, request: Request) -> Verbs:
+    def _for_jambonz(
+        self, verbs: Verbs, name: str, call_sid: str, request: Request, before: tuple[str, Sequence[Record]]
+    ) -> Verbs:
         server = self._node.config.server
         base = our_address(server.process.public_url, request.url.scheme, request.headers.get("host"))
+        stand = iter(places(verbs))
 
         def ticket(verb: dict[str, Any]) -> dict[str, Any]:
+            nonlocal before
             made = Ticket(name, call_sid, verb, None, lambda on_command: None)
-            self._node.tickets.add(token := new_token(), made)
+            self._node.tickets.add(token := self._node.tickets.new_token(), made)
             while len(self._open) >= MOST:  # jambonz never told their end
                 del self._open[next(iter(self._open))]
             self._open[token] = made
+            self._remember(name, token, made, verbs[next(stand) + 1 :], *before)
+            before = ("", ())
             listen = listen_verb(base, token, auth=server.access.credentials_for(name))
             return {**listen, "actionHook": f"/app/{name}/{AGENT}{token}"}
 
         return [_led(verb, name) for verb in rewritten(verbs, ticket) or verbs]
+
+    def _remember(
+        self, name: str, token: str, ticket: Ticket, behind: Verbs, after: str, before: Sequence[Record]
+    ) -> None:
+        """One journal an agent: nobody tells us where a call by webhook begins and ends."""
+        if self._node.journals is None:
+            return
+        journal = self._node.journals.of(name, token)
+        memory = Memory(journal, self._node.bus.name)
+        memory.agent(token, ticket.verb, behind, "")
+        ticket.tell, ticket.before = memory.teller(token), before
+        for record in before:
+            journal.write({**record, "token": token})
+        if after:
+            self._node.journals.of(name, after).remove()
+        loop = asyncio.get_running_loop()
+        ticket.done.add_done_callback(lambda _: loop.call_later(KEPT, journal.remove))
 
 
 def _led(value: Any, name: str, key: str = "") -> Any:

@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from starlette.types import Receive, Scope, Send
 
@@ -15,7 +16,8 @@ from agentd.ops.log import Entry
 from agentd.ops.registry import LiveCall
 
 BEHIND = 1_000  # entries that a reader may be behind the call; then it is told so and left. It may come again.
-AT_ONCE = 50  # entries that are written without giving way to the calls
+AT_ONCE = 50  # entries that are written without giving way to the calls …
+PAGE = 1 << 18  # … or characters
 KEEPALIVE = 15.0  # seconds without an entry, after which a comment shows proxies that this goes on
 SEND_WAIT = 30.0  # seconds for a reader that takes nothing
 
@@ -27,22 +29,87 @@ HEADERS = [
 LATE = {"msg": f"expected a reader that keeps up, got one {BEHIND} entries behind; Last-Event-ID goes on from here"}
 
 
-class EventStream:
-    """A response. ``after`` is the number of the last entry that the reader has; no ``types``: all of them."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a reader is told next: events as they are written, none where none came in time. ``after`` is the number of
+    the last entry that it has then.
+    """
 
-    def __init__(self, live: LiveCall, after: int = 0, types: Iterable[str] = ()) -> None:
+    text: str
+    after: int
+    is_last: bool = False
+
+
+class Pages(Protocol):
+    """Where a stream comes from: the log of a call of this process, or of another one's."""
+
+    async def more(self, after: int, seconds: float) -> Page:
+        """What comes after an entry, as soon as there is something; at the latest after so many seconds."""
+        ...
+
+
+class LiveLog:
+    """That of a call of this process. No ``types``: all of them."""
+
+    def __init__(self, live: LiveCall, types: Iterable[str] = ()) -> None:
         self._live = live
         self._entries = live.call.log.entries
         self._types = frozenset(types)
-        self._next = min(after, len(self._entries))  # index of the entry to send
-        self._came_at = 0  # how many entries there were
-        self._wake = asyncio.Event()
+        self._came_at = len(self._entries)  # how many there were
+
+    async def more(self, after: int, seconds: float) -> Page:
+        until = asyncio.get_running_loop().time() + seconds
+        page = self._page(min(after, len(self._entries)))
+        while not page.text:
+            if page.after == len(self._entries) and not await self._comes(until):
+                break
+            page = self._page(page.after)
+            await asyncio.sleep(0)
+        return page
+
+    def _page(self, after: int) -> Page:
+        """What there is, as much as is written at once."""
+        if len(self._entries) - max(after, self._came_at) > BEHIND:
+            return Page(written("late", LATE), after, is_last=True)
+        if self._live.is_over and after == len(self._entries):
+            return Page(written("end", {}), after, is_last=True)
+        text, most = "", min(after + AT_ONCE, len(self._entries))
+        while after < most and len(text) < PAGE:
+            entry = self._entries[after]
+            after += 1
+            if not self._types or entry["type"] in self._types:
+                text += written(entry["type"], entry, after)
+        return Page(text, after)
+
+    async def _comes(self, until: float) -> bool:
+        """Wait for an entry, or the end."""
+        wake = asyncio.Event()
+
+        def came(entry: Entry) -> None:
+            wake.set()
+
+        log = self._live.call.log
+        log.subscribe(came)
+        self._live.watchers.add(wake)
+        try:
+            async with asyncio.timeout_at(until):
+                await wake.wait()
+        except TimeoutError:
+            return False
+        finally:
+            log.unsubscribe(came)
+            self._live.watchers.discard(wake)
+        return True
+
+
+class EventStream:
+    """A response. ``after`` is the number of the last entry that the reader has."""
+
+    def __init__(self, pages: Pages, after: int = 0) -> None:
+        self._pages = pages
+        self._after = after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        log = self._live.call.log
-        self._came_at = len(self._entries)
-        log.subscribe(self._came)
-        self._live.watchers.add(self._wake)
         sending = asyncio.create_task(self._send(send), name="events-send")
         leaving = asyncio.create_task(_left(receive), name="events-left")
         try:
@@ -50,54 +117,20 @@ class EventStream:
             if sending.done():
                 sending.result()  # what went wrong is said by the server
         finally:
-            log.unsubscribe(self._came)
-            self._live.watchers.discard(self._wake)
             for task in (sending, leaving):
                 task.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
 
-    def _came(self, entry: Entry) -> None:
-        self._wake.set()
-
     async def _send(self, send: Send) -> None:
-        async def put(text: str, more: bool = True) -> None:
-            async with asyncio.timeout(SEND_WAIT):
-                await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
-
+        page = Page("", self._after)
         with contextlib.suppress(OSError):  # gone meanwhile, or for SEND_WAIT
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-            while (last := self._last()) is None:
-                if text := self._take():
-                    await put(text)
-                    await asyncio.sleep(0)
-                elif self._next == len(self._entries):
-                    await self._wait(put)
-            await put(last, more=False)
-
-    def _last(self) -> str | None:
-        """What ends the stream, once it is time for it."""
-        if len(self._entries) - max(self._next, self._came_at) > BEHIND:
-            return written("late", LATE)
-        if self._live.is_over and self._next == len(self._entries):
-            return written("end", {})
-        return None
-
-    def _take(self) -> str:
-        first = self._next
-        self._next = min(first + AT_ONCE, len(self._entries))
-        return "".join(
-            written(entry["type"], entry, number)
-            for number, entry in enumerate(self._entries[first : self._next], first + 1)
-            if not self._types or entry["type"] in self._types
-        )
-
-    async def _wait(self, put: Any) -> None:
-        self._wake.clear()
-        try:
-            async with asyncio.timeout(KEEPALIVE):
-                await self._wake.wait()
-        except TimeoutError:
-            await put(": still here\n\n")
+            while not page.is_last:
+                page = await self._pages.more(page.after, KEEPALIVE)
+                body = (page.text or ": still here\n\n").encode()
+                async with asyncio.timeout(SEND_WAIT):
+                    await send({"type": "http.response.body", "body": body, "more_body": not page.is_last})
+                await asyncio.sleep(0)
 
 
 def written(type_: str, data: Any, number: int | None = None) -> str:

@@ -19,6 +19,7 @@ from providers.llm.access import access_of, model_of
 from providers.llm.anthropic_models import claude_of
 from providers.llm.anthropic_wire import EXAMPLE, Answer, StreamError, to_wire
 from providers.llm.sse import DataLines
+from providers.llm.usage import of_anthropic
 from providers.pools import HttpPool, http_pool, timeout_of
 from providers.registry import Shared
 
@@ -119,6 +120,8 @@ class AnthropicLlm:
                 raise self._translate(exc) from safe_cause(exc, self._secrets)
         self._check(answer, said, kind)
         log.debug("llm answered", extra={"llm": self.name, "finish": answer.stop, "usage": dict(answer.usage)})
+        for usage in of_anthropic(answer.usage):
+            yield usage
 
     async def warm(self) -> None:
         """Pay for the first call of a process (schemas, platform probe) before a caller waits for it.

@@ -150,12 +150,19 @@ class Answer:
                 return self._stopped(self._open.pop(index, {}))
             case {"type": "message_delta", "delta": dict(delta)}:
                 self.stop = delta.get("stop_reason") or self.stop
-                self.usage = event.get("usage") or self.usage
+                self._count(event.get("usage"))
+            case {"type": "message_start", "message": dict(message)}:
+                self._count(message.get("usage"))
             case {"type": "message_stop"}:
                 self.is_over = True
             case {"type": "error"}:
                 raise StreamError(event.get("error"))
         return []
+
+    def _count(self, usage: Any) -> None:
+        """The prompt is counted at the start, the answer at the end; either may tell both."""
+        if isinstance(usage, dict):
+            self.usage = {**self.usage, **{name: value for name, value in usage.items() if value is not None}}
 
     def _delta(self, block: Block, delta: Mapping[str, Any]) -> list[LlmEvent]:
         match delta:

@@ -18,6 +18,7 @@ from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, To
 from providers.failures import safe_cause
 from providers.llm.bedrock_stream import Stream, connect_ahead, interruptible, to_provider_error
 from providers.llm.bedrock_wire import Answer, model_of, to_wire
+from providers.llm.usage import of_bedrock
 from providers.registry import Shared
 
 log = logging.getLogger("agentd.llm.bedrock")
@@ -168,7 +169,7 @@ class BedrockLlm:
                 if event is None:
                     break
                 for each in answer.event(event):
-                    said = said or not isinstance(event, Working)
+                    said = said or not isinstance(each, Working)
                     yield each
             if answer.is_over:
                 await self._rest(stream)
@@ -186,6 +187,8 @@ class BedrockLlm:
             raise ProviderError(self._spec.vendor, "llm-connection-lost", message, retryable=True)
         self._check(answer.stop, said)
         log.debug("llm answered", extra={"llm": self.name, "finish": answer.stop, "usage": dict(answer.usage)})
+        for usage in of_bedrock(answer.usage):
+            yield usage
 
     async def warm(self) -> None:
         """Build the client, and make a request of it that goes nowhere. Nothing leaves the process, except that

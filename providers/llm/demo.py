@@ -32,7 +32,9 @@ class DemoLlm:
 
     def __init__(self, spec: LlmSpec, demo: Demo) -> None:
         # The stand-in has one model, and neither the agent's URL nor its key is for it.
-        here = replace(spec, model=MODEL, connect={"baseURL": demo.server.url}, credentials={})
+        params = {"stream_options": {"include_usage": True}, **(spec.options.get("vendorParams") or {})}
+        options = {**spec.options, "vendorParams": params}
+        here = replace(spec, model=MODEL, connect={"baseURL": demo.server.url}, credentials={}, options=options)
         self._llm = OpenAiLlm(here, demo.root)
         self._demo = demo
 

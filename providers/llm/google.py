@@ -19,6 +19,7 @@ from providers.llm.access import access_of, model_of
 from providers.llm.google_sdk import Root, canned, make_client, send
 from providers.llm.google_wire import EXAMPLE, Answer, StreamError, to_wire
 from providers.llm.sse import DataLines, json_object
+from providers.llm.usage import of_google
 from providers.pools import http_pool, timeout_of
 from providers.registry import Shared
 
@@ -122,6 +123,8 @@ class GoogleLlm:
                 raise self._translate(exc) from safe_cause(exc, self._secrets)
         self._check(answer, said, kind)
         log.debug("llm answered", extra={"llm": self.name, "finish": answer.finish, "usage": dict(answer.usage)})
+        for usage in of_google(answer.usage):
+            yield usage
 
     async def warm(self) -> None:
         """Pay for the first call of a process (the SDK's models are built on first use) before a caller waits for it.

@@ -157,7 +157,8 @@ class Answer:
         if chunk.get("error"):
             raise StreamError(chunk["error"])
         self.chunks += 1
-        self.usage = _get(chunk, "usageMetadata") or self.usage
+        usage = _get(chunk, "usageMetadata")
+        self.usage = usage if isinstance(usage, dict) and usage else self.usage
         feedback = _get(chunk, "promptFeedback")
         if isinstance(feedback, dict) and _get(feedback, "blockReason"):
             self.finish, self.is_blocked = str(_get(feedback, "blockReason")), True

@@ -16,6 +16,7 @@ from providers.base import LlmEvent, LlmSpec, Message, Prompt, ProviderError, Te
 from providers.failures import failure, kind_of, retry_after, safe_cause
 from providers.llm.openai_native import OF_A_CALL, PROTOCOL, Thoughts, on_the_wire
 from providers.llm.sse import DataLines, json_object
+from providers.llm.usage import of_openai
 from providers.openai_server import OPENAI_URL, OpenAiServer, Root, is_openai, root
 from providers.pools import timeout_of
 from providers.registry import Shared
@@ -34,21 +35,22 @@ def to_wire(prompt: Prompt, spec: LlmSpec) -> dict[str, Any]:
 
     ``maxTokens`` becomes ``max_completion_tokens`` at OpenAI and Azure, whose reasoning models refuse ``max_tokens``;
     elsewhere ``max_tokens``, because older Ollama, LM Studio and llama.cpp silently ignore the newer name. Who knows
-    better says so in ``vendorParams``, which goes out as it is and wins.
+    better says so in ``vendorParams``, which goes out as it is and wins. So does who wants tokens counted elsewhere
+    (``stream_options: {include_usage: true}``): some servers refuse what they do not know.
     """
-    options = spec.options
-    limit = "max_completion_tokens" if is_openai(base_url(spec)) else "max_tokens"
+    options, is_theirs = spec.options, is_openai(base_url(spec))
+    limit = "max_completion_tokens" if is_theirs else "max_tokens"
     optional = {
         limit: options.get("maxTokens"),
         "temperature": options.get("temperature"),
         "reasoning_effort": options.get("reasoningEffort"),
         "tools": [_tool(tool) for tool in prompt.tools] or None,
+        "stream_options": {"include_usage": True} if is_theirs else None,
     }
     return {
         "model": model_of(spec),
         "messages": [_message(message) for message in prompt.messages],
         "stream": True,
-        "stream_options": {"include_usage": True},
         **{name: value for name, value in optional.items() if value is not None},
         **(options.get("vendorParams") or {}),
     }
@@ -149,7 +151,7 @@ class Answer:
         if chunk.get("error"):
             raise StreamError(chunk["error"])
         self.chunks += 1
-        self.usage = chunk.get("usage") or self.usage
+        self.usage = _mapping(chunk.get("usage")) or self.usage
         choices = chunk.get("choices")
         return self._choice(_mapping(choices[0])) if isinstance(choices, list) and choices else []
 
@@ -263,6 +265,8 @@ class OpenAiLlm:
         if answer.finish == "content_filter" and not said:
             raise ProviderError(self._spec.vendor, "llm-content-filtered", "the vendor withheld its answer")
         log.debug("llm answered", extra={"llm": self.name, "finish": answer.finish, "usage": dict(answer.usage)})
+        for usage in of_openai(answer.usage):
+            yield usage
 
     async def warm(self) -> None:
         """Pay for the first call of a process (schemas, platform probe: 83 ms) before a caller waits for it.

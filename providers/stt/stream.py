@@ -8,7 +8,7 @@ from typing import Protocol
 
 from providers.audio_feed import AudioFeed, Mark
 from providers.base import ProviderError, SttEvent
-from providers.sockets import Wire
+from providers.sockets import PlainWire
 
 LAST_WORDS = 2.0  # seconds that a vendor has to finish, once the audio has ended
 TICK = 0.001  # seconds; less than that to wait for is rounding
@@ -41,7 +41,7 @@ class Dialect(Protocol):
         ...
 
 
-async def listen(wire: Wire, dialect: Dialect, audio: AudioFeed) -> AsyncIterator[SttEvent]:
+async def listen(wire: PlainWire, dialect: Dialect, audio: AudioFeed) -> AsyncIterator[SttEvent]:
     """Recognise until the feed ends or the vendor hangs up. Closes the wire. Raises :class:`ProviderError`.
 
     Once the feed has ended, the vendor has :data:`LAST_WORDS` seconds to say goodbye; one that does not is no error.
@@ -68,14 +68,15 @@ async def listen(wire: Wire, dialect: Dialect, audio: AudioFeed) -> AsyncIterato
 class _Sender:
     """Our side of the talk. ``is_left``: we hung up, because the vendor did not when everything was said."""
 
-    def __init__(self, wire: Wire, dialect: Dialect) -> None:
+    def __init__(self, wire: PlainWire, dialect: Dialect) -> None:
         self._wire = wire
         self._dialect = dialect
+        self._clock = asyncio.get_running_loop().time
         self._sent_at = 0.0  # loop seconds
         self.is_left = False
 
     async def feed(self, audio: AudioFeed) -> None:
-        clock = asyncio.get_running_loop().time
+        clock = self._clock
         self._sent_at = clock()
         pulse = None
         if self._dialect.keepalive is not None:
@@ -86,6 +87,7 @@ class _Sender:
                     for message in self._dialect.take(item):
                         await self._wire.send(message)
                         self._sent_at = clock()
+                audio.divert(self._take)  # until the vendor is slow
             for message in self._dialect.end():
                 await self._wire.send(message)
         except ProviderError:
@@ -94,11 +96,27 @@ class _Sender:
             await self._wire.close()  # or the reader would wait for words of what it never sent
             raise
         finally:
+            audio.divert(None)
             if pulse is not None:
                 pulse.cancel()
         await asyncio.sleep(LAST_WORDS)
         self.is_left = True
         await self._wire.close()
+
+    def _take(self, item: bytes | Mark) -> bool:
+        """By a plain call, in the path of the caller's audio. ``False``: not sent, and for :meth:`feed` to send."""
+        if not self._wire.is_ready:
+            return False
+        if not item:
+            return True
+        try:
+            messages = tuple(self._dialect.take(item))
+        except Exception:  # feed() comes upon the same, and ends the talk for it
+            return False
+        for message in messages:
+            self._wire.send_now(message)
+            self._sent_at = self._clock()
+        return True
 
     async def _beat(self, every: float) -> None:
         """Keeps a connection alive over which no audio goes."""

@@ -175,6 +175,7 @@ class CachedTts:
         self._tts = tts
         self._how = how
         self._cache = cache
+        self.is_hit = False  # what was said last cost nothing
 
     async def speak(self, text: AsyncIterator[str], rate: int) -> AsyncIterator[TtsEvent]:
         """As :meth:`providers.base.Tts.speak`, once all pieces are there: of a fixed text they come at once."""
@@ -182,7 +183,9 @@ class CachedTts:
         if not pieces:
             return
         key = _key(self._how, pieces, rate)
-        if (found := await self._cache.find(key)) is not None:
+        found = await self._cache.find(key)
+        self.is_hit = found is not None
+        if found is not None:
             for event in found:
                 yield event
             return

@@ -170,6 +170,8 @@ class Sdk:
 
 
 class CartesiaTts:
+    is_continuous = True  # what is added to a context goes on as what was said before would
+
     def __init__(self, spec: TtsSpec, client: AsyncCartesia, secrets: Iterable[str]) -> None:
         self._spec = spec
         self._client = client

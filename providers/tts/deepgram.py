@@ -16,7 +16,7 @@ from providers.failures import failure, kind_of
 from providers.options import query_value, snake_case
 from providers.pcm import Stream
 from providers.registry import Shared
-from providers.sockets import Wire, decoded
+from providers.sockets import PlainWire, decoded
 from providers.tts.line import Lines
 from providers.tts.stream import speak
 
@@ -125,7 +125,7 @@ class Reply:
 class AuraSocket(SdkSocket):
     """Calls itself closed as long as it has had too many flushes for another reply."""
 
-    def __init__(self, wire: Wire, context: AsyncExitStack) -> None:
+    def __init__(self, wire: PlainWire, context: AsyncExitStack) -> None:
         super().__init__(wire, context)
         self._flushes: deque[float] = deque(maxlen=FRESH)  # loop times
         self._now = asyncio.get_running_loop().time
@@ -161,7 +161,7 @@ class DeepgramTts:
     async def aclose(self) -> None:
         await self._lines.aclose()
 
-    async def _dial(self, rate: int) -> Wire:
+    async def _dial(self, rate: int) -> PlainWire:
         asked = {"additional_query_parameters": to_query(self._spec, rate)}
         connect = self._sdk.speak.v1.connect(request_options=asked)
         return await AuraSocket.open(connect, "tts", self._spec.vendor, secrets=self._secrets, lookup=self._spec.lookup)
