@@ -164,6 +164,15 @@ def test_where_the_detector_hears_a_voice_all_the_time_the_last_new_word_was_the
     )
 
 
+def test_where_it_has_just_fallen_silent_the_last_voiced_frame_was_the_voices_end() -> None:
+    machine = machine_of()
+    play(machine, (0.0, SpeechStarted()), (0.2, TranscriptChanged("hello")), (1.2, EndOfTurn("hello", quiet=0.1)))
+    play(machine, *answered(1, 1.2))
+    assert latency_of(machine.handle(ReplyPlayed(1), now=4.0)) == Latency(
+        stt=0.1, llm=0.4, tts=0.2, playout=0.1, total=0.8
+    )
+
+
 # The acoustic mode -----------------------------------------------------------------------------------------
 
 

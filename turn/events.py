@@ -148,10 +148,13 @@ class TurnResumed:
 
 @dataclass(frozen=True, slots=True)
 class EndOfTurn:
-    """The vendor's own end of turn. ``transcript`` are its last words, as in :class:`TranscriptFinished`."""
+    """The vendor's own end of turn. ``transcript`` are its last words, as in :class:`TranscriptFinished`. Where our
+    detector has not ended the speech yet, it has heard no voice for ``quiet`` seconds; 0: it hears one, be it noise.
+    """
 
     transcript: str
     confidence: float | None = None
+    quiet: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,8 +149,8 @@ class TurnMachine:
                 return changed + self._speculate()
             case TurnResumed():
                 return self._preflight.miss()
-            case EndOfTurn(text, confidence):
-                return self._vendor_ended(text, confidence, now)
+            case EndOfTurn():
+                return self._vendor_ended(event, now)
             case PauseJudged(silence, is_early):
                 if self.state is not State.ENDPOINTING:
                     return []  # the caller has gone on
@@ -287,12 +287,12 @@ class TurnMachine:
 
     # The end of the caller's turn ------------------------------------------------------------------------
 
-    def _vendor_ended(self, text: str, confidence: float | None, now: float) -> list[Action]:
+    def _vendor_ended(self, event: EndOfTurn, now: float) -> list[Action]:
         """The vendor's own end of turn is believed, also while our detector still hears a voice. Not in that the
         caller interrupts what they hear: that the detector confirms, or else it was a remark.
         """
-        endpoint, spoke_at = self.endpoint, self.endpoint.spoke_at(now)
-        actions = self._finished(text, confidence, now)
+        endpoint, spoke_at = self.endpoint, now - event.quiet if event.quiet else self.endpoint.spoke_at(now)
+        actions = self._finished(event.transcript, event.confidence, now)
         turn = self.turn
         if not endpoint.transcript or self.keypad.at is not None:
             return actions  # nothing to answer, or they are pressing keys: those end the turn

@@ -33,6 +33,11 @@ class Segmenter:
     def is_speaking(self) -> bool:
         return self._length > 0
 
+    @property
+    def quiet(self) -> float:
+        """Seconds without a voice, within speech that is not over for all that."""
+        return self._quiet * self.frame if self._length else 0.0
+
     def push(self, voiced: bool) -> list[SpeechEvent]:
         """Take the next frame. Mostly there is nothing to tell."""
         if self._length == 0:

@@ -49,6 +49,11 @@ class Ear:
         self.isolation: Isolation | None = None  # may change between frames
         self.listeners: list[Callable[[bytes, bool], None]] = []  # called with every frame, and whether it is voiced
 
+    @property
+    def quiet(self) -> float:
+        """As :attr:`turn.speech.Segmenter.quiet`."""
+        return self._segmenter.quiet
+
     def hear(self, data: bytes) -> None:
         """Audio as the wire gives it, any length."""
         for frame in self._framer.push(data):

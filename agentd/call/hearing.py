@@ -161,9 +161,11 @@ class Hearing:
             case Final(text, confidence):
                 if event.language:
                     self._language_heard(event.language)
-                believed = event.end_of_turn or (event.speech_final and self._pause is None)
-                ended = EndOfTurn if believed else TranscriptFinished
-                self._feed(ended(self._of_the_caller(self._sure(text, confidence), is_final=True), confidence))
+                words = self._of_the_caller(self._sure(text, confidence), is_final=True)
+                if event.end_of_turn or (event.speech_final and self._pause is None):
+                    self._feed(EndOfTurn(words, confidence, self._ear.quiet))
+                else:
+                    self._feed(TranscriptFinished(words, confidence))
             case Eager(text):
                 if self._agent.speak:  # otherwise early generation is off
                     self._feed(EagerEndOfTurn(text))
