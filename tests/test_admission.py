@@ -14,6 +14,13 @@ LIMITS = Limits(loop_lag_ms=100, cpu=0.9)
 TICK = 0.1
 
 
+def taking() -> Admission:
+    """A server that has a call."""
+    admission = Admission(LIMITS)
+    admission.calls = 1
+    return admission
+
+
 def fed(admission: Admission, seconds: float, lag: float = 0.0, cpu: float = 0.0, since: float = 0.0) -> float:
     """Measurements for so long; returns the time at the end."""
     now, end = since, since + seconds
@@ -24,7 +31,7 @@ def fed(admission: Admission, seconds: float, lag: float = 0.0, cpu: float = 0.0
 
 
 def test_a_loop_that_is_late_all_the_time_is_busy_after_some_seconds_and_free_again_after_others() -> None:
-    admission = Admission(LIMITS)
+    admission = taking()
     now = fed(admission, 1.0, lag=0.2)
     assert admission.reason is None
     now = fed(admission, WINDOW, lag=0.2, since=now)
@@ -35,15 +42,23 @@ def test_a_loop_that_is_late_all_the_time_is_busy_after_some_seconds_and_free_ag
     assert admission.reason is None
 
 
+def test_a_busy_machine_without_a_call_takes_one() -> None:
+    admission = taking()
+    fed(admission, 10.0, lag=0.5)
+    assert admission.reason == "busy"
+    admission.calls = 0
+    assert admission.reason is None
+
+
 def test_a_single_slow_callback_refuses_nobody() -> None:
-    admission = Admission(LIMITS)
+    admission = taking()
     now = fed(admission, 10.0)
     admission.decide(0.7, 0.9, now + 0.8)
     assert admission.reason is None
 
 
 def test_a_loop_that_stood_still_for_two_seconds_is_busy_for_the_next_five() -> None:
-    admission = Admission(LIMITS)
+    admission = taking()
     now = fed(admission, 10.0)
     assert admission.decide(2.0, 0.1, now + 2.1)
     now = fed(admission, WINDOW - 0.2, since=now + 2.1)
@@ -53,7 +68,7 @@ def test_a_loop_that_stood_still_for_two_seconds_is_busy_for_the_next_five() -> 
 
 
 def test_a_core_that_is_used_up_refuses_and_is_not_free_before_it_has_eased() -> None:
-    admission = Admission(LIMITS)
+    admission = taking()
     now = fed(admission, 6.0, cpu=0.95)
     assert admission.reason == "busy"
     now = fed(admission, 6.0, cpu=0.85, since=now)
@@ -65,7 +80,7 @@ def test_a_core_that_is_used_up_refuses_and_is_not_free_before_it_has_eased() ->
 
 
 def test_the_first_second_of_a_server_is_no_average() -> None:
-    admission = Admission(LIMITS)
+    admission = taking()
     fed(admission, 2.0, cpu=1.0)
     assert not admission.is_busy
 

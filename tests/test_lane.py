@@ -114,7 +114,7 @@ MESSAGES: list[tuple[bytes, list[Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 13, 100, 331, 10_000, 1_000_000])
+@pytest.mark.parametrize("size", [1, 3, 13, 331, 10_000, 1_000_000])
 def test_messages_arrive_whole_and_in_their_order_however_the_bytes_are_cut(size: int) -> None:
     messages = [each for each in MESSAGES if len(each[0]) < 1000 * size]
     sent = b"".join(data for data, _ in messages)

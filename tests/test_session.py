@@ -410,7 +410,7 @@ def test_cleared_tokens_are_not_said_and_what_is_heard_falls_silent() -> None:
 def test_more_than_a_thousand_characters_are_refused_until_fewer_than_two_hundred_wait() -> None:
     async def main() -> None:
         sentence = "x" * 98 + ". "
-        async with hosted([CASCADE], tts={"character": 0.3}) as (app, house, call):
+        async with hosted([CASCADE], tts={"character": 0.1}) as (app, house, call):
             await app.got("tts:streaming-event")
             sent = 0
             while "stream_paused" not in events(app):

@@ -9,13 +9,13 @@ import pytest
 from tests.virtual_time import Leaked, Stuck, run
 
 
-def test_an_hour_passes_at_once() -> None:
-    async def an_hour_of_frames() -> float:
-        for _ in range(3600 * 50):
+def test_ten_minutes_of_frames_pass_at_once() -> None:
+    async def frames() -> float:
+        for _ in range(600 * 50):
             await asyncio.sleep(0.02)
         return asyncio.get_running_loop().time()
 
-    assert run(an_hour_of_frames()) == 3600.0
+    assert run(frames()) == 600.0
 
 
 def test_timers_fire_in_their_order_at_their_time() -> None:

@@ -1,5 +1,7 @@
 """The wheel, as pip leaves it on someone's machine."""
 
+import fcntl
+import os
 import subprocess
 import sys
 import zipfile
@@ -12,14 +14,23 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with nothing in it but the installed wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
+    """A folder with nothing in it but the installed wheel: one for all processes that run tests."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "wheel"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "site").exists():
+            install_in(folder)
+    return folder / "site"
+
+
+def install_in(folder: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     build = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT)]
     subprocess.run([*pip, *build], check=True, capture_output=True)
     (wheel,) = folder.glob("agentd-*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel)], check=True)
-    return folder / "site"
 
 
 def python(site: Path, code: str) -> str:

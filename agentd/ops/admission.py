@@ -87,7 +87,7 @@ class Admission:
         """Why another call is not taken."""
         if self.is_draining:
             return "draining"
-        if self.is_busy:
+        if self.is_busy and self.calls:  # without any, whatever takes the time is none of them: refusing helps nobody
             return "busy"
         most = self._limits.calls
         return "full" if most is not None and self.calls >= most else None
