@@ -263,8 +263,8 @@ def test_three_calls_against_simulated_vendors_are_answered_in_the_time_that_the
     assert found["is_good"], found["why_not"]
     assert three["turns"] >= 3
     assert three["answered"] == three["turns"] and three["lost_frames"] == three["unsent_frames"] == 0
-    # What is added is the wait for the first words: tokens come 10 ms apart.
-    assert three["added_ms"]["p50"] >= 10 and three["added_ms"]["most"] <= 60
+    # A first token that may be a word is spoken at once; for others the next one is waited for, 10 ms later.
+    assert 0 <= round(three["added_ms"]["p50"]) <= 10 and three["added_ms"]["most"] <= 60
     assert three["barge_in"]["count"] >= 1 and three["barge_in"]["stop_ms"]["most"] <= 20
     assert three["generator"]["late_ms"]["p99"] == three["generator"]["vendors_late_ms"]["p99"] == 0.0
 

@@ -225,3 +225,80 @@ def test_of_a_slow_model_words_follow_before_the_voice_has_said_the_first_ones()
     for at, text in pieces[:-1]:
         assert at <= 0.3 + sounds  # no hole within the sentence
         sounds += 0.5 * len(text.split())
+
+
+class Tokens(Slow):
+    """A model that says these tokens, ten milliseconds apart."""
+
+    def __init__(self, *tokens: str) -> None:
+        self._tokens = tokens
+
+    async def reply(self, prompt: Prompt) -> AsyncIterator[LlmEvent]:
+        for token in self._tokens:
+            yield TextDelta(token)
+            await asyncio.sleep(0.01)
+
+
+class Late(Flowing):
+    """The same with its first sound after a while, and what became of each time that it was asked."""
+
+    def __init__(self, after: float = 0.1) -> None:
+        super().__init__()
+        self.after = after
+        self.asked: list[str] = []
+        self.cancelled = 0
+
+    async def speak(self, text: AsyncIterator[str], rate: int) -> AsyncIterator[TtsEvent]:
+        said = 0
+        self.asked.append("")
+        try:
+            async for piece in text:
+                self.given.append((round(asyncio.get_running_loop().time(), 2), piece))
+                self.asked[-1] += piece
+                if not said:
+                    await asyncio.sleep(self.after)
+                yield Audio(bytes(rate // 2 * 2))
+                said += len(piece)
+                yield Spoken(said)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+def spoken(voice: Late, *tokens: str) -> tuple[Reply, list[Event]]:
+    told: list[Event] = []
+
+    async def main() -> Reply:
+        source = Source(Tokens(*tokens), voice, first_words=1)
+        reply = Reply(1, source, Sender(8000, Nowhere(), lambda event: None), no_messages, no_tools, told.append)
+        reply.release()
+        await reply.run()
+        return reply
+
+    return virtual_time.run(main()), told
+
+
+def test_a_first_token_that_is_a_word_is_with_the_voice_at_once() -> None:
+    voice = Late()
+    reply, told = spoken(voice, "Of", " course", ".", " So", " it", " is", ".")
+    assert voice.given[0] == (0.0, "Of")
+    assert voice.asked == ["Of course. So it is."]
+    assert reply.ledger.text == reply.text == "Of course. So it is."
+    assert told[-1] == ReplyGenerated(1, audible=True)
+
+
+def test_half_a_word_is_taken_back_before_it_sounds() -> None:
+    voice = Late()
+    reply, told = spoken(voice, "Un", "fortunately", " not", ".", " So", " it", " is", ".")
+    assert voice.asked == ["Un", "Unfortunately not. So it is."]
+    assert voice.cancelled == 1
+    assert reply.ledger.text == reply.text == "Unfortunately not. So it is."
+    assert [type(event) for event in told].count(AudioArrived) == 3
+    assert told[-1] == ReplyGenerated(1, audible=True)
+
+
+def test_what_sounds_already_is_not_taken_back() -> None:
+    voice = Late(after=0.0)
+    reply, _ = spoken(voice, "Un", "fortunately", " not", ".")
+    assert voice.asked == ["Unfortunately not."]
+    assert reply.ledger.text == "Unfortunately not."

@@ -129,3 +129,26 @@ def test_whole_words_can_be_had_before_their_sentence_is_whole() -> None:
     assert splitter.words() == "course I can "
     assert splitter.words() == ""
     assert splitter.push("lp. Bye") == ["help. "]
+
+
+def test_a_first_token_is_taken_for_a_word_until_what_follows_shows_that_it_was_none() -> None:
+    splitter = Splitter(first_words=1)
+    assert splitter.push("Of") == []
+    assert splitter.guess() == "Of"
+    assert not splitter.was_wrong(" course")
+    assert splitter.push(" course, yes. So") == [" course, yes. "]
+
+    splitter = Splitter(first_words=1)
+    splitter.push("Un")
+    assert splitter.guess() == "Un"
+    assert splitter.was_wrong("fortunately")
+    splitter.take_back()
+    assert splitter.push("fortunately not. So") == ["Unfortunately ", "not. "]
+    assert splitter.flush() == "So"
+
+
+@pytest.mark.parametrize("token", ["I", "It", "3", "Dr", "$", "a1", "", " "])
+def test_what_is_often_the_beginning_of_a_word_is_no_guess(token: str) -> None:
+    splitter = Splitter(first_words=1)
+    splitter.push(token)
+    assert splitter.guess() == ""

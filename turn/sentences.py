@@ -15,6 +15,8 @@ WIDE = "。！？；，"  # scripts that put no space behind a sentence
 ABBREVIATIONS = frozenset(
     """mr mrs ms dr prof sr jr st no vs etc e.g i.e a.m p.m approx inc ltd co dept est fig gen hon rev u.s""".split()
 )
+# Words that are often the beginning of another: I'm, it's, let's.
+OPEN = frozenset("i you we they he she it that there here what who where how let".split())
 FIRST_WORDS = 2  # the first piece is at least this long, if it ends in a comma …
 FIRST_MAX = 60  # … and is not kept waiting for one for more characters than this
 MAX = 240  # a sentence longer than this is said in parts
@@ -36,12 +38,15 @@ class Splitter:
 
     def __init__(self, first_words: int = 0) -> None:
         self._opening = re.compile(rf"\s*(?:{_PLAIN}\s+){{{first_words}}}") if first_words else None
+        self._guess: str | None = None  # handed over as a word, before what follows it is known
         self._buffer = ""
         self._seen = 0  # no piece ends before this character: each one is looked at once
         self._is_first = True
 
     def push(self, delta: str) -> list[str]:
         """The pieces that ``delta`` completes, in order."""
+        if delta and not self._buffer:
+            self._guess = None  # it was a word
         self._buffer += delta
         pieces = []
         while end := self._end():
@@ -50,6 +55,26 @@ class Splitter:
             self._seen = 0
             self._is_first = False
         return pieces
+
+    def guess(self) -> str:
+        """What has come, if all of it is likely to be a plain word: models seldom cut the first one in two. Empty
+        otherwise. Whether it was one shows with what follows: see :meth:`was_wrong`.
+        """
+        text = self._buffer
+        word = text.strip().casefold()
+        if not self._is_first or not re.fullmatch(rf"\s*{_PLAIN}", text) or word in OPEN or _is_abbreviation(word):
+            return ""
+        self._guess, self._buffer, self._seen, self._is_first = text, "", 0, False
+        return text
+
+    def was_wrong(self, delta: str) -> bool:
+        """Does ``delta``, which comes next, go on with the word that was guessed?"""
+        return self._guess is not None and not self._buffer and bool(re.match(r"[\w'’-]", delta))
+
+    def take_back(self) -> None:
+        """The guess was not said: it belongs to what comes."""
+        if self._guess is not None:
+            self._buffer, self._guess, self._is_first = self._guess, None, True
 
     def words(self) -> str:
         """The whole words so far, out of turn: the voice has nothing left to say. Empty when there are none."""

@@ -200,7 +200,7 @@ class Replies:
             is_spoken=agent.speak,
             is_cleaned=agent.speech_cleanup and not fixed,
             speaks_early=agent.early_generation.speech,
-            first_words=agent.first_words if self.voice.is_continuous and not fixed else 0,
+            first_words=agent.first_words if self.voice.is_continuous and agent.speak and not fixed else 0,
             patience=agent.deadlines.partial_sentence,
         )
 

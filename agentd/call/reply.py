@@ -77,6 +77,9 @@ class Reply:
     _came_at: float = 0.0  # when the last token came
     _timer: asyncio.TimerHandle | None = None  # for half a sentence
     _handed: int = 0  # pieces of the model's
+    _may_guess: bool = True  # that the first token is a word
+    _voicing: asyncio.Task[None] | None = None  # what is said by a guess
+    _is_taken_back: bool = False  # the guess
     _flow: asyncio.TimerHandle | None = None  # for the rest of the sentence whose first words are out
     _is_handing_over: bool = False  # pieces are on their way to the voice
     _thinking: asyncio.Task[None] | None = None
@@ -245,6 +248,8 @@ class Reply:
             self._has_begun = True
             self._say(ReplyBegan(self.number))
         self._is_handing_over = True
+        if self._splitter.was_wrong(clean):
+            self._take_back()
         for piece in self._splitter.push(clean):
             self._handed += 1
             if self._handed == 1 and self.source.first_words:
@@ -252,8 +257,27 @@ class Reply:
             else:
                 self._stop_flow()
             await self._pieces.put(piece)
+        if self._may_guess and self.source.first_words == 1 and clean:
+            self._may_guess = False
+            if self._handed == 0 and (word := self._splitter.guess()):
+                self._handed = 1
+                self._go_on(asyncio.get_running_loop().time() + AGAIN)
+                await self._pieces.put(word)
         self._is_handing_over = False
         self._wait_for_tokens(bool(self.source.patience))
+
+    def _take_back(self) -> None:
+        """The first token was half a word. As long as no sound of it has come, the voice begins anew with the whole."""
+        if self.ledger.samples:
+            return
+        while not self._pieces.empty():
+            self._pieces.get_nowait()
+        self._splitter.take_back()
+        self._stop_flow()
+        self._handed = 0
+        if self._voicing is not None:
+            self._is_taken_back = True
+            self._voicing.cancel()
 
     def _wait_for_tokens(self, wanted: bool) -> None:
         """Half a sentence is spoken when the model falls silent within it: it may be at work on a tool's arguments, or
@@ -319,6 +343,22 @@ class Reply:
             async for _ in self._given():
                 pass
             return
+        if self.source.first_words != 1:
+            await self._voice()
+            return
+        while True:
+            self._voicing = asyncio.create_task(self._voice(), name="voice")
+            try:
+                await self._voicing
+                return
+            except asyncio.CancelledError:
+                current = asyncio.current_task()
+                if not self._is_taken_back or (current is not None and current.cancelling()):
+                    raise
+            self._is_taken_back = False
+            self.ledger, self._voiced = Ledger(self.sender.rate), 0
+
+    async def _voice(self) -> None:
         async with aclosing(self.source.tts.speak(self._given(), self.sender.rate)) as events:  # type: ignore[type-var]
             async for event in events:
                 match event:
