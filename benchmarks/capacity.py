@@ -11,8 +11,8 @@ history, events.
 the vendors take: 100 ms from the last loud frame to the final transcript, 200 ms to the first token, 100 ms to the
 first sound. The recogniser ends the turn by its own endpointing, which agentd believes: there is no silence rule in the
 gap to be subtracted. What agentd waits for until the first words can be spoken (tokens come 10 ms apart, the first
-sentence has one to three words) is in it; the relay hands every token on, whole word or not. "Words" is that wait as the server's
-events tell it.
+sentence has one to three words) is in it; the relay hands every token on, whole word or not. "Words" is that wait as
+the server's events tell it.
 """
 
 import argparse
