@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -21,7 +21,7 @@ from agentd.call.sender import MediaPort, Sender
 from agentd.call.summary import Summaries
 from agentd.call.tools import Offer
 from agentd.call.updates import UpdateRefused, Updates
-from agentd.call.vendors import Vendors
+from agentd.call.vendors import Vendors, failed
 from agentd.call.voices import Voice, Voices
 from agentd.ops.log import EventLog
 from agentd.ops.usage import Meter
@@ -72,7 +72,7 @@ class Call:
         self._names = event_names
         if outside.heard is not None:
             self.log.subscribe(outside.heard)
-        self.llm = Models(vendors.models, agent.deadlines, vendors.health, self._vendor_failed("llm"), self._answered)
+        self.llm = Models(vendors.models, agent.deadlines, vendors.health, failed(self.log, "llm"), self._answered)
         self._filler: Filler | None = None
         if agent.tool_filler is not None and agent.speak:
             self._filler = Filler(
@@ -128,7 +128,7 @@ class Call:
             async with asyncio.TaskGroup() as self._tasks:
                 try:
                     self.vendors.ready()
-                    tell = self._vendor_failed("stt")
+                    tell = failed(self.log, "stt")
                     self._spawn(self._hearing.recognise(self._over.is_set, self._deaf, tell), "stt")
                     if self._outside.mcp is not None:
                         self._spawn(self._outside.mcp.run(), "mcp")
@@ -149,11 +149,6 @@ class Call:
             if self._outside.heard is not None:
                 self.log.unsubscribe(self._outside.heard)
         return self.outcome or Outcome(errors.DISCONNECTED)
-
-    @property
-    def state(self) -> str:
-        """Where the conversation stands (:class:`turn.states.State`)."""
-        return self.machine.state.name.lower()
 
     # What the wire brings --------------------------------------------------------------------------------
 
@@ -297,7 +292,7 @@ class Call:
     # Vendors ---------------------------------------------------------------------------------------------
 
     def _voices(self, voices: Sequence[Voice]) -> Voices:
-        return Voices(voices, self.agent.deadlines, self._vendor_failed("tts"), self._meter.characters)
+        return Voices(voices, self.agent.deadlines, failed(self.log, "tts"), self._meter.characters)
 
     def _answered(self, answered: Answered) -> None:
         """A model has come to its end, whatever it was asked for."""
@@ -309,14 +304,6 @@ class Call:
         first = answered.first or now
         took = {"first_ms": round((first - answered.began) * 1000), "took_ms": round((now - answered.began) * 1000)}
         self.log.append("model_answered", llm=name, **took, **tokens)
-
-    def _vendor_failed(self, role: str) -> Callable[[str, ProviderError, str], None]:
-        def tell(name: str, error: ProviderError, then: str) -> None:
-            self.log.append("vendor_failed", role=role, vendor=name, code=error.code, then=then)
-            why = {"code": error.code, "why": error.message}
-            log.warning("vendor failed", extra={"role": role, "vendor": name, **why, "then": then or "nothing"})
-
-        return tell
 
     # The end ---------------------------------------------------------------------------------------------
 

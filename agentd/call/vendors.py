@@ -11,6 +11,7 @@ from agentd.call import setup
 from agentd.call.models import TRIES, Choice, Health
 from agentd.call.recogniser import Recogniser
 from agentd.call.voices import Voice
+from agentd.ops.log import EventLog
 from agentd.outbound.guard import Guard
 from agentd.outbound.guard_vendors import lookup_for
 from config.llm import Llm
@@ -129,6 +130,17 @@ def vendors(
         judge=choose(acoustic(agent, server), shared, rate) if setup.is_acoustic(agent) else None,
         made=made,
     )
+
+
+def failed(events: EventLog, role: Role) -> Callable[[str, ProviderError, str], None]:
+    """Who tells of a vendor's failure, and what is tried then (empty: nothing): to the call's log, and to ours."""
+
+    def tell(name: str, error: ProviderError, then: str) -> None:
+        events.append("vendor_failed", role=role, vendor=name, code=error.code, then=then)
+        why = {"code": error.code, "why": error.message}
+        log.warning("vendor failed", extra={"role": role, "vendor": name, **why, "then": then or "nothing"})
+
+    return tell
 
 
 def load(agents: Iterable[Agent]) -> None:

@@ -109,7 +109,6 @@ class ListenSocket:
         self._now = asyncio.get_running_loop().time
         self._began = self._now()
         self._came = 0  # bytes of audio, and as many for a text
-        self._is_flooded = False
         self._strange = 0  # text messages that we do not know
 
     def displace(self, code: int, reason: str) -> None:

@@ -21,7 +21,7 @@ from agentd.call.isolation import Isolate, NoiseSwitch
 from agentd.call.outcome import Outcome, decided
 from agentd.call.reply import Reply, Source
 from agentd.call.sender import MediaPort, Sender
-from agentd.call.vendors import Vendors
+from agentd.call.vendors import Vendors, failed
 from agentd.call.voices import Voices
 from agentd.jambonz.tokens import Tokens
 from agentd.ops.log import EventLog
@@ -209,7 +209,7 @@ class Stage:
         )
         wanted = ears.agent.noise_isolation
         self._noise = NoiseSwitch(self._isolate, wanted, hearing=hearing.isolate, rate=rate, sender=self.sender)
-        recognising = hearing.recognise(self._over.is_set, self._deaf, self._vendor_failed)
+        recognising = hearing.recognise(self._over.is_set, self._deaf, failed(self._log, "stt"))
         self._recognising = self._spawn(recognising, "stt")
 
     def deafen(self) -> None:
@@ -340,10 +340,6 @@ class Stage:
 
     def _deaf(self, error: ProviderError | None) -> None:
         self.close(Outcome(errors.CONNECTION_FAILURE if error else errors.SERVER_FAILURE, error))
-
-    def _vendor_failed(self, name: str, error: ProviderError, then: str) -> None:
-        self._log.append("vendor_failed", role="stt", vendor=name, code=error.code, then=then)
-        log.warning("vendor failed", extra={"role": "stt", "vendor": name, "code": error.code, "then": then})
 
     def _spawn(self, coroutine: Any, name: str) -> asyncio.Task[None]:
         assert self._tasks is not None, "a stage is used inside run()"

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from agentd import errors
 from agentd.call.outcome import Outcome
-from agentd.call.vendors import Vendors
+from agentd.call.vendors import Vendors, failed
 from agentd.call.voices import Voices
 from agentd.jambonz.beginning import Beginning
 from agentd.jambonz.line import Line
@@ -19,7 +19,6 @@ from config.conversation import Hook
 from config.payloads import Payload
 from config.standing import Standing, configured
 from config.verb import Agent
-from providers.base import ProviderError
 
 log = logging.getLogger("agentd.session")
 
@@ -247,12 +246,9 @@ class Talk:
             agent = self._agent(**own)
             made = self._line.vendors(agent, ["tts"])
             self._vendors.append(made)
-            self._voices[key] = Voices(made.voices, agent.deadlines, self._voice_failed, self._line.meter.characters)
+            tell = failed(self._line.log, "tts")
+            self._voices[key] = Voices(made.voices, agent.deadlines, tell, self._line.meter.characters)
         return self._voices[key]
-
-    def _voice_failed(self, name: str, error: ProviderError, then: str) -> None:
-        self._line.log.append("vendor_failed", role="tts", vendor=name, code=error.code, then=then)
-        log.warning("vendor failed", extra={"role": "tts", "vendor": name, "code": error.code, "then": then})
 
     def _event(self, name: str) -> None:
         self._session.tell("tts:streaming-event", {"event_type": name})

@@ -70,11 +70,6 @@ class CallEnd:
     def is_refused(self) -> bool:
         return self.status is not None
 
-    @property
-    def is_dropped(self) -> bool:
-        """Ended by the other side, which nobody had asked for."""
-        return not self.is_ours and not self.is_refused
-
 
 class Phone(asyncio.Protocol):
     """``talk_with`` makes the talk once the call is up; ``over`` is called once, when it is not any more."""
