@@ -8,6 +8,7 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from agentd.jambonz.lane import lane_of
+from agentd.jambonz.taps import Tap
 
 LIMIT = 10.0  # seconds of audio that a peer may leave unread before the call is given up
 SEND_WAIT = 30.0  # seconds for one message
@@ -27,8 +28,11 @@ class Outbox:
         self._is_writing = False  # something that is no longer in it
         self._lane = lane_of(socket.scope)
         self.is_choked = asyncio.Event()  # the peer does not read
+        self.taps: list[Tap] = []  # of this call; whoever brings the caller's audio tells them, too
 
     def send_audio(self, pcm: bytes) -> None:
+        for tap in self.taps[:]:
+            tap.sent(pcm)
         if self._sent_now(pcm):
             return
         self._size += len(pcm)
@@ -37,6 +41,9 @@ class Outbox:
             self.is_choked.set()
 
     def send_json(self, message: dict[str, Any]) -> None:
+        if message["type"] == "killAudio":
+            for tap in self.taps[:]:
+                tap.killed()
         if not self._sent_now(text := json.dumps(message)):
             self._put(text)
 

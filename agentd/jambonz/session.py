@@ -114,6 +114,8 @@ class CallSession:
 
     def hear(self, data: bytes) -> None:
         """Caller audio, any length. A plain call."""
+        for tap in self._line.port.taps[:]:
+            tap.heard(data)
         if (part := self._on_line) is not None:
             part.hear(data)
         else:
