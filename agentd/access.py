@@ -1,7 +1,8 @@
 """Who may come in. A rule that is told the time, and the thin shell that asks it before anything else is done.
 
 Callers bring Basic credentials (jambonz's `wsAuth`), everybody else a bearer key. Where nobody is named under
-``access``, only peers on this machine may come in, unless it is ``open``.
+``access``, only peers on this machine may come in, unless it is ``open``. Pages of a browser are trusted with less than
+programs: without a key they may phone and look on, but know nothing of what others say, and change nothing.
 """
 
 import asyncio
@@ -13,8 +14,9 @@ import ipaddress
 import json
 import logging
 import math
+import secrets
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 from urllib.parse import urlsplit
@@ -28,12 +30,16 @@ from config.server import Access
 log = logging.getLogger("agentd.access")
 
 PUBLIC = frozenset({"/livez", "/healthz"})
+PAGE = "/console/"  # the console's own files, and the way to them, "/": nothing of a call is in them
 CALLERS = ("/listen/", "/app/")  # where jambonz comes in; the rest is for those who watch over calls
 FAILURES = 10  # a minute and address; further attempts are not even looked at
 MINUTE = 60.0
 ADDRESSES = 10_000  # whose failures are remembered; the one that failed longest ago is forgotten
 EVERY_ADDRESS, THIS_MACHINE = "0.0.0.0", "127.0.0.1"
 RIGHTS = "agentd.rights"  # the key of an ASGI scope
+# A page cannot send headers with a websocket: its key is one of the subprotocols that it offers, as base64url.
+KEY_PROTOCOL = "agentd.key."
+CONSOLE_KEY = "AGENTD_CONSOLE_KEY"  # in the environment, where several processes have one
 
 Door = Literal["listen", "keys"]
 CHALLENGES: dict[Door, str] = {"listen": 'Basic realm="agentd", charset="UTF-8"', "keys": 'Bearer realm="agentd"'}
@@ -41,6 +47,8 @@ EXPECTED: dict[Door, str] = {
     "listen": "expected Basic credentials that are named under access.listen",
     "keys": "expected Authorization: Bearer with a key that is named under access.keys",
 }
+
+KEY_WANTED = {"www-authenticate": CHALLENGES["keys"]}  # the header of a 401
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +61,12 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What somebody who came in may have: those of every entry that has these credentials."""
+    """What somebody who came in may have: those of every entry that has these credentials. An onlooker knows of calls,
+    but not what is said in them, and changes none.
+    """
 
     passes: tuple[Pass, ...]
+    is_onlooker: bool = False
 
     def has_agent(self, agent: str) -> bool:
         """In some account, at least."""
@@ -69,8 +80,14 @@ class Rights:
     def has(self, agent: str, account: str) -> bool:
         return Rights(tuple(p for p in self.passes if not p.accounts or account in p.accounts)).has_agent(agent)
 
+    def account_for(self, agent: str) -> str | None:
+        """One in which they may have the agent; ``None``: any."""
+        accounts = [pass_.accounts for pass_ in self.passes if not pass_.agents or agent in pass_.agents]
+        return None if not all(accounts) or not accounts else min(accounts[0])
+
 
 ANYTHING = Rights((Pass(),))
+ONLOOKER = Rights((Pass(),), is_onlooker=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +102,7 @@ class Refusal:
 @dataclass(frozen=True, slots=True)
 class Knock:
     """What is known of a request before it is let in. ``address`` is the peer's; browsers name the ``origin`` of their
-    page; ``host`` is whom the peer wants to speak to.
+    page, and always say that it is a page that asks; ``host`` is whom the peer wants to speak to.
     """
 
     door: Door
@@ -93,13 +110,17 @@ class Knock:
     authorization: str | None = None
     origin: str | None = None
     host: str | None = None
+    is_page: bool = False
 
 
 class Gate:
-    """The rule. A success does not lift the limit of an address: a guesser may well hold one good key."""
+    """The rule. A success does not lift the limit of an address: a guesser may well hold one good key. ``console_key``
+    is what a page brings for all rights where nobody is named.
+    """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, console_key: str = "") -> None:
         self._access = access
+        self._console = Ring([(console_key, Pass())] if console_key else [])
         self._failures = Failures()
         self._rings: dict[Door, Ring] = {
             "listen": Ring(
@@ -111,13 +132,15 @@ class Gate:
 
     def decide(self, knock: Knock, now: float) -> Rights | Refusal:
         if not self._access.names_somebody:
-            return ANYTHING if self._access.open else _from_here(knock)
+            found = ANYTHING if self._access.open else _from_here(knock)
+            if isinstance(found, Refusal) or not knock.is_page or knock.door == "listen":
+                return found
+            return self._page(knock, now)
         if not self._rings[knock.door]:
             return Refusal(403, f"nobody may come in here: access.{knock.door} in agentd.yaml names nobody")
         address = prefix(knock.address)
         if wait := self._failures.wait(address, now):
-            message = f"expected at most {FAILURES} failures a minute from one address, got more"
-            return Refusal(429, message, (("retry-after", str(math.ceil(wait))),))
+            return _too_many(wait)
         given = credential(knock.door, knock.authorization)
         if given is not None:
             if rights := self._rings[knock.door].open(given):
@@ -125,6 +148,23 @@ class Gate:
             self._failures.failed(address, now)
         # No credentials at all is no guess: many clients bring them only when they are asked to.
         return unauthorized(knock.door)
+
+    def _page(self, knock: Knock, now: float) -> Rights | Refusal:
+        """A page where nobody is named: one that brings no key looks on, one that brings a wrong one is told so."""
+        address, given = prefix(knock.address), credential("keys", knock.authorization)
+        if given is None:
+            return ONLOOKER
+        if wait := self._failures.wait(address, now):
+            return _too_many(wait)
+        if rights := self._console.open(given):
+            return rights
+        self._failures.failed(address, now)
+        return unauthorized("keys")
+
+
+def _too_many(wait: float) -> Refusal:
+    message = f"expected at most {FAILURES} failures a minute from one address, got more"
+    return Refusal(429, message, (("retry-after", str(math.ceil(wait))),))
 
 
 def unauthorized(door: Door) -> Refusal:
@@ -197,6 +237,11 @@ def is_this_machine(host: str) -> bool:
     return ip.is_loopback if ip is not None else host.lower() == "localhost"
 
 
+def console_key(environ: Mapping[str, str]) -> str:
+    """What a page brings for all rights where nobody is named: new with every start of the server."""
+    return environ.get(CONSOLE_KEY) or secrets.token_urlsafe(24)
+
+
 def host_to_listen_on(access: Access, host: str | None, *, where: str) -> str:
     """``host`` is the configured one, ``where`` it stands. Raises :class:`ConfigError` where it would let in anyone
     without a word of that.
@@ -224,18 +269,17 @@ def in_words(access: Access) -> str:
 class Guard:
     """Stands before every route but the :data:`PUBLIC` ones: a route that is added is closed at first."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, console_key: str = "") -> None:
         self._app = app
-        self._gate = Gate(access)
+        self._is_anybodys = access.names_somebody  # the page: who has a key is asked for it there
+        self._gate = Gate(access, console_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in PUBLIC):
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and self._is_public(scope["path"])):
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        door: Door = "listen" if scope["path"].startswith(CALLERS) else "keys"
-        address = (scope.get("client") or ("",))[0]
-        knock = Knock(door, address, headers.get("authorization"), headers.get("origin"), headers.get("host"))
+        knock = _knock(scope)
+        address, door = knock.address, knock.door
         found = self._gate.decide(knock, asyncio.get_running_loop().time())
         if isinstance(found, Rights):
             scope[RIGHTS] = found
@@ -244,6 +288,31 @@ class Guard:
         if found.status == 401 and knock.authorization:  # at most ten a minute and address
             log.warning("refused", extra={"address": address, "door": f"access.{door}"})
         await refuse(found, scope, send)
+
+    def _is_public(self, path: str) -> bool:
+        return path in PUBLIC or (self._is_anybodys and (path == "/" or path.startswith(PAGE)))
+
+
+def _knock(scope: Scope) -> Knock:
+    headers = Headers(scope=scope)
+    door: Door = "listen" if scope["path"].startswith(CALLERS) else "keys"
+    authorization = headers.get("authorization")
+    if authorization is None and (key := _key_among(scope.get("subprotocols", []))) is not None:
+        door, authorization = "keys", f"Bearer {key}"
+    origin = headers.get("origin")
+    is_page = origin is not None or "sec-fetch-site" in headers
+    return Knock(door, (scope.get("client") or ("",))[0], authorization, origin, headers.get("host"), is_page)
+
+
+def _key_among(subprotocols: Iterable[str]) -> str | None:
+    """The key that a page brings with its call. What cannot be read is a wrong one."""
+    packed = next((name.removeprefix(KEY_PROTOCOL) for name in subprotocols if name.startswith(KEY_PROTOCOL)), None)
+    if packed is None:
+        return None
+    try:
+        return base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)).decode()
+    except (binascii.Error, ValueError):
+        return ""
 
 
 def rights_of(scope: Scope) -> Rights:

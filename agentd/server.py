@@ -115,7 +115,7 @@ def build_app(node: Node) -> Starlette:
             *scrape.routes(node),
         ],
         middleware=[
-            Middleware(access.Guard, node.config.server.access),
+            Middleware(access.Guard, node.config.server.access, node.console_key),
             Middleware(Reception, node.admission, known),
         ],
         exception_handlers=rest.HANDLERS,

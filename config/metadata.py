@@ -26,7 +26,7 @@ CALL_KEYS = frozenset(
     " applicationSid serviceProviderSid callStatus sipStatus sipReason sipReasonHeader sip traceId fsSipAddress"
     " localSipAddress publicIp fsPublicIp originatingSipIp originatingSipTrunkName apiBaseUrl customerData env_vars"
     " envVars defaults service_url verb id".split()
-)
+) | {"callSecret"}  # the console's
 
 _SPECS = ("stt", "llm", "tts")
 _MERGED = ("bargeIn", "turnDetection", "languageConfig", "deadlines")

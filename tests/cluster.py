@@ -92,8 +92,8 @@ class Machine:
         """The ids of all live calls, as it knows them."""
         return [call["sid"] for call in (await self.rest.get(CALLS)).json()]
 
-    def call(self, call_sid: str) -> "contextlib.AbstractAsyncContextManager[ClientConnection]":
-        return call(self.at, call_sid)
+    def call(self, call_sid: str, account: str = ACCOUNT) -> "contextlib.AbstractAsyncContextManager[ClientConnection]":
+        return call(self.at, call_sid, account=account)
 
 
 @contextlib.asynccontextmanager
@@ -126,11 +126,11 @@ async def cluster(where: str | None, lifetime: float = LIFETIME) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def call(at: str, call_sid: str, agent: str = "demo") -> AsyncIterator[ClientConnection]:
+async def call(at: str, call_sid: str, agent: str = "demo", account: str = ACCOUNT) -> AsyncIterator[ClientConnection]:
     """A listen socket that says which call it is, and then nothing."""
     url = f"ws://{at}/listen/{agent}"
     async with connect(url, subprotocols=[SUBPROTOCOL], compression=None) as socket:  # type: ignore[list-item]
-        await socket.send(json.dumps(metadata(callSid=call_sid)))
+        await socket.send(json.dumps(metadata(callSid=call_sid, accountSid=account)))
         yield socket
 
 

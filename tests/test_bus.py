@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from agentd.errors import AgentdError
 from agentd.ops import questions
 from agentd.ops.bus import Alone, Bus, BusError, Gone, Held, bus_of, process_name
 from agentd.ops.local_bus import LocalBus
 from agentd.ops.questions import Questions
-from agentd.ops.redis_bus import RedisBus
+from agentd.ops.redis_bus import PREFIX, RedisBus
 from config.server import Server
 from tests import programs
 
@@ -171,6 +172,52 @@ def test_a_call_is_found_by_its_id_and_by_its_account_until_it_is_released(room:
     run(main())
 
 
+def test_everything_is_the_calls_of_others_whatever_their_account_the_oldest_first(room: Rooms) -> None:
+    later = {**INFO, "since": 2.0}
+    held = [
+        Held("voice1.w2", "b", "1", INFO),
+        Held("voice1.w2", "half \udfff", "\n{x}:", later),
+        Held("voice1.w2", "a", "1", {**INFO, "since": 3.0}),
+    ]
+
+    async def main() -> None:
+        async with room() as make, two(make) as (one, other):
+            assert await one.bus.everything() == []
+            for call in reversed(held):
+                other.bus.hold(call.account, call.call_sid, call.info)
+            one.bus.hold("c", "1", later)
+            await until(lambda: is_equal(one.bus.everything(), held))
+            await until(lambda: is_equal(other.bus.everything(), [Held("voice1.w1", "c", "1", later)]))
+            other.bus.release("b", "1")  # of three calls of this id
+            await until(lambda: is_equal(one.bus.everything(), held[1:]))
+            one.bus.hold("a", "1", {**INFO, "since": 4.0})  # it is taken over
+            other.bus.release("a", "1")
+            await until(lambda: is_equal(one.bus.everything(), held[1:2]))
+            taken = Held("voice1.w1", "a", "1", {**INFO, "since": 4.0})
+            await until(lambda: is_equal(other.bus.everything(), [Held("voice1.w1", "c", "1", later), taken]))
+
+    run(main())
+
+
+def test_of_very_many_calls_everything_is_the_oldest_thousand_of_others(room: Rooms) -> None:
+    async def main() -> None:
+        async with room() as make, two(make) as (one, other):
+            for number in range(10):
+                one.bus.hold("own", str(number), {**INFO, "since": 0.5})  # they take nobody's place
+            for number in reversed(range(1_010)):
+                other.bus.hold(f"account {number % 3}", str(number), {**INFO, "since": 1.0 + number})
+
+            async def listed() -> list[str]:
+                return [call.call_sid for call in await one.bus.everything()]
+
+            await until(lambda: is_equal(listed(), [str(number) for number in range(1_000)]))
+            for number in range(500):
+                other.bus.release(f"account {number % 3}", str(number))
+            await until(lambda: is_equal(listed(), [str(number) for number in range(500, 1_010)]))
+
+    run(main())
+
+
 def test_who_holds_a_call_of_another_has_it_displaced_there(room: Rooms) -> None:
     async def main() -> None:
         async with room() as make, two(make) as (one, other):
@@ -214,11 +261,12 @@ def test_a_worker_that_takes_anothers_place_is_reached_and_a_killed_one_has_no_c
             with pytest.raises(Gone, match="it is gone"):
                 await waiting
             path.touch()  # what a kill leaves behind
-            assert (await one.bus.find("1"), await one.bus.calls("a")) == ([], [])
+            assert (await one.bus.find("1"), await one.bus.calls("a"), await one.bus.everything()) == ([], [], [])
             again = Process(make("voice1.w2"))
             await again.bus.open(again.serve)
             again.bus.hold("a", "2", INFO)
             assert [call.call_sid for call in await one.bus.calls("a")] == ["2"]
+            assert await one.bus.everything() == await one.bus.calls("a")
             await again.bus.aclose()
 
     run(main())
@@ -239,15 +287,61 @@ def test_the_calls_of_a_dead_process_vanish_and_those_of_a_live_one_do_not() -> 
                 return sorted(call.call_sid for call in await third.calls("a"))
 
             await until(lambda: is_equal(listed(), ["1", "2"]))
-            assert isinstance(other.bus, RedisBus)
-            for task in other.bus._tasks:
-                task.cancel()  # it is killed
+            kill(other.bus)
             await until(lambda: is_equal(listed(), ["1"]))
             assert [call.owner for call in await third.find("1")] == ["voice1.w1"]
             assert await third.find("2") == []
+            assert await third.everything() == await third.find("1")
             await third.aclose()
 
     run(main())
+
+
+def test_neither_calls_that_are_over_nor_those_of_the_dead_stay_in_redis() -> None:
+    async def main() -> None:
+        async with (
+            programs.redis() as server,
+            two(lambda name: RedisBus(name, server.url, LIFETIME)) as (one, other),
+            Redis.from_url(server.url) as redis,
+        ):
+
+            async def kept() -> Any:
+                return await redis.zrange(f"{PREFIX}:calls", 0, -1)
+
+            for account, call_sid in (("a", "1"), ("b", "1"), ("c", "2")):
+                one.bus.hold(account, call_sid, INFO)
+            other.bus.hold("b", "3", INFO)
+            await until(lambda: is_equal(kept(), [b"1", b"2", b"3"]))
+            one.bus.release("a", "1")  # there is another of this id
+            one.bus.release("c", "2")
+            await until(lambda: is_equal(kept(), [b"1", b"3"]))
+            kill(other.bus)
+            await until(lambda: is_equal(one.bus.everything(), []))  # who looks forgets it …
+            await until(lambda: is_equal(kept(), [b"1"]))
+            kill(one.bus)
+            await until(lambda: is_equal(redis.dbsize(), 0))  # … and without a beat everything is forgotten
+
+    run(main())
+
+
+def test_a_call_is_listed_when_anothers_of_the_same_id_is_over() -> None:
+    async def main() -> None:
+        # No beat within the time of this test, which would write it anew.
+        async with programs.redis() as server, two(lambda name: RedisBus(name, server.url, 100.0)) as (one, other):
+            held = [Held("voice1.w2", account, "1", {**INFO, "since": at}) for account, at in (("a", 1.0), ("b", 2.0))]
+            for call in held:
+                other.bus.hold(call.account, call.call_sid, call.info)
+            await until(lambda: is_equal(one.bus.everything(), held))
+            other.bus.release("a", "1")
+            await until(lambda: is_equal(one.bus.everything(), held[1:]))
+
+    run(main())
+
+
+def kill(bus: Bus) -> None:
+    assert isinstance(bus, RedisBus)
+    for task in bus._tasks:
+        task.cancel()
 
 
 def test_a_redis_that_was_away_and_has_forgotten_everything_knows_all_calls_again(
@@ -260,7 +354,12 @@ def test_a_redis_that_was_away_and_has_forgotten_everything_knows_all_calls_agai
             other.bus.hold("a", "1", INFO)
             await until(lambda: one.bus.find("1"))
             await server.stop()
-            for asked in (one.bus.find("1"), one.bus.calls("a"), one.bus.ask("voice1.w2", "x", {})):
+            for asked in (
+                one.bus.find("1"),
+                one.bus.calls("a"),
+                one.bus.everything(),
+                one.bus.ask("voice1.w2", "x", {}),
+            ):
                 with pytest.raises(BusError, match="expected Redis to answer, got ConnectionError"):
                     await asked
             other.bus.hold("a", "2", INFO)  # nothing comes of it, for now
@@ -268,6 +367,7 @@ def test_a_redis_that_was_away_and_has_forgotten_everything_knows_all_calls_agai
             await until(lambda: said(["redis is away: calls go on, those of others cannot be asked"] * 2))
             await server.start()
             await until(lambda: is_back(one.bus, 2))
+            assert await one.bus.everything() == [Held("voice1.w2", "a", sid, INFO) for sid in ("1", "2")]
             await until(lambda: answers(one.bus, "voice1.w2"))
             await until(lambda: said(["redis is back"] * 2))
 
@@ -344,7 +444,7 @@ def test_who_is_alone_finds_nobody() -> None:
     async def main() -> None:
         bus = Alone()
         bus.hold("a", "1", INFO)
-        assert (await bus.find("1"), await bus.calls("a")) == ([], [])
+        assert (await bus.find("1"), await bus.calls("a"), await bus.everything()) == ([], [], [])
         with pytest.raises(Gone):
             await bus.ask("voice1.w1", "x", {})
 

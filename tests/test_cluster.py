@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 
 import httpx
@@ -11,8 +11,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests import programs
-from tests.cluster import CALLS, Machine, call, cluster, until
+from tests.cluster import ACCOUNT, CALLS, Machine, call, cluster, until
+from tests.jambonz import dial, metadata
 
+SECRET = "a secret of thirty-two characters"
+PAGE = {"sec-fetch-site": "same-origin"}
+OWN = {**PAGE, "call-secret": SECRET}
 NOBODY = "expected Redis to answer, got ConnectionError; a call of another process cannot be asked now"
 
 
@@ -29,8 +33,11 @@ def inject(count: int) -> dict[str, Any]:
     return {"agent_update": {"type": "inject_context", "messages": [message] * count}}
 
 
-async def events(machine: Machine, call_sid: str, types: str) -> AsyncIterator[tuple[str, Any]]:
-    async with machine.rest.stream("GET", f"/v1/calls/{call_sid}/events", params={"types": types}) as answer:
+async def events(
+    machine: Machine, call_sid: str, types: str, headers: Mapping[str, str] = {}, **more: str
+) -> AsyncIterator[tuple[str, Any]]:
+    path, params = f"/v1/calls/{call_sid}/events", {"types": types, **more}
+    async with machine.rest.stream("GET", path, params=params, headers=headers) as answer:
         assert answer.status_code == 200
         name = ""
         async for line in answer.aiter_lines():
@@ -49,6 +56,26 @@ async def two(how: str) -> AsyncIterator[tuple[Machine, Machine]]:
         else:
             where = stack.enter_context(programs.folder())
         yield await stack.enter_async_context(cluster(where))
+
+
+@pytest.mark.parametrize("how", ["redis", "workers"])
+def test_a_call_of_another_process_is_its_makers_own_and_without_words_for_other_pages(how: str) -> None:
+    async def main() -> None:
+        async with two(how) as (one, other):
+            made = metadata(callSid="there", callSecret=SECRET)
+            async with dial(f"ws://{other.at}/listen/demo", metadata=made):
+                await until(one.listed, ["there"])
+                assert (await one.rest.put(f"{CALLS}/there", json=inject(1), headers=PAGE)).status_code == 401
+                assert (await one.rest.put(f"{CALLS}/there", json=inject(1), headers=OWN)).status_code == 202
+                for headers, has_numbers in ((PAGE, False), (OWN, True), ({}, True)):
+                    _, began = await anext(events(one, "there", "call_began", headers))
+                    assert (began["agent"], "from" in began) == ("demo", has_numbers)
+                _, sound = await anext(events(one, "there", "sound", PAGE, sound="1"))
+                assert sound["caller"] == sound["agent"] == [-99] * 5
+                assert SECRET not in (await one.rest.get("/v1/calls")).text
+                assert (await one.rest.delete(f"{CALLS}/there", headers=OWN)).status_code == 204
+
+    run(main())
 
 
 @pytest.mark.parametrize("how", ["redis", "workers"])
@@ -101,6 +128,46 @@ def test_a_call_of_another_process_is_listed_changed_followed_and_ended_as_one_o
     run(main())
 
 
+@pytest.mark.parametrize("how", ["redis", "workers"])
+def test_the_calls_of_all_processes_and_accounts_are_in_one_list(how: str) -> None:
+    async def main() -> None:
+        async with two(how) as (one, other), contextlib.AsyncExitStack() as calls:
+            expected: list[tuple[str, str]] = []
+            for machine, call_sid, account in (
+                (other, "same", ACCOUNT),
+                (other, "same", "another"),
+                (one, "here", "another"),
+                (other, "there", "a third"),
+            ):
+                await calls.enter_async_context(machine.call(call_sid, account))
+                expected.append((account, call_sid))
+                await until(lambda: listed(one), expected)  # the oldest first, whoever is asked
+                await until(lambda: listed(other), expected)
+            await until(lambda: states(one), ["listening"] * 4)
+            shown = await everything(one)
+            of_accounts = [
+                call
+                for account in (ACCOUNT, "another", "a third")
+                for call in (await other.rest.get(f"/v1/Accounts/{account}/Calls")).json()
+            ]
+            assert [call | {"duration": 0} for call in shown] == [call | {"duration": 0} for call in of_accounts]
+
+            other.kill()
+            await until(lambda: listed(one), [("another", "here")])
+
+    async def everything(machine: Machine) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await machine.rest.get("/v1/calls")).json()
+        return found
+
+    async def listed(machine: Machine) -> list[tuple[str, str]]:
+        return [(call["account_sid"], call["sid"]) for call in await everything(machine)]
+
+    async def states(machine: Machine) -> list[str]:
+        return [call["state"] for call in await everything(machine)]
+
+    run(main())
+
+
 def test_calls_go_on_without_redis_and_those_of_a_killed_node_vanish() -> None:
     async def main() -> None:
         async with programs.redis() as redis, cluster(redis.url) as (one, other), one.call("here"):
@@ -115,6 +182,7 @@ def test_calls_go_on_without_redis_and_those_of_a_killed_node_vanish() -> None:
                 for path in (
                     CALLS,
                     f"{CALLS}/there",
+                    "/v1/calls",
                     "/v1/calls/there/events",
                     CALLS.replace("Calls", "CallCount"),
                 ):

@@ -14,12 +14,13 @@ from starlette.routing import Route
 from agentd.errors import AgentdError
 from agentd.jambonz import changes, openapi, rest
 from agentd.ops import stream
+from agentd.ops.local_bus import LocalBus
 from agentd.ops.log import EventLog
 from agentd.ops.registry import LiveCall
-from agentd.ops.stream import EventStream, LiveLog
+from agentd.ops.stream import EventStream, LiveLog, View
 from agentd.server import Server
-from tests import virtual_time
-from tests.jambonz import Call, metadata
+from tests import programs, virtual_time
+from tests.jambonz import Call, FakeJambonz, Lifespan, metadata
 from tests.whole_call import House, agent
 
 ACCOUNT = metadata()["accountSid"]
@@ -115,6 +116,88 @@ def test_calls_are_listed_and_counted_by_account_and_filtered() -> None:
     virtual_time.run(main())
 
 
+def test_the_calls_of_all_accounts_that_a_key_is_for_are_one_list_the_oldest_first() -> None:
+    keys: list[dict[str, Any]] = [
+        {"key": "all"},
+        {"key": "agent", "agents": ["demo"]},
+        {"key": "account", "accounts": ["another", "nobodys"]},
+        {"key": "other-agent", "agents": ["desk"]},
+        {"key": "half", "agents": ["desk"], "accounts": [ACCOUNT]},
+    ]
+    house = a_house(access={"listen": [{"username": "a", "password": "b"}], "keys": keys})
+    ours, another, nameless = [ACCOUNT, SID], ["another", SID], ["default", "three"]
+
+    def call(**more: Any) -> FakeJambonz:
+        return house.call(headers={"Authorization": "Basic YTpi"}, metadata=more)
+
+    async def main() -> None:
+        async with (
+            client(house) as outside,
+            call(accountSid="another") as first,
+            call() as second,
+            call(callSid="three", accountSid=None) as third,
+        ):
+            await live(house, first, 3)
+
+            async def listed(key: str, path: str = "/v1/calls") -> list[dict[str, Any]]:
+                answer = await outside.get(path, headers={"Authorization": f"Bearer {key}"})
+                found: list[dict[str, Any]] = answer.json()
+                return found
+
+            seen = {
+                entry["key"]: [[shown["account_sid"], shown["sid"]] for shown in await listed(entry["key"])]
+                for entry in keys
+            }
+            everything = [another, ours, nameless]
+            assert seen == {"all": everything, "agent": everything, "account": [another], "other-agent": [], "half": []}
+            assert (await listed("all"))[1:2] == await listed("all", CALLS)
+            second.hang_up()
+            await live(house, third, 2)
+            assert [shown["account_sid"] for shown in await listed("all")] == ["another", "default"]
+            assert (await outside.get("/v1/calls")).status_code == 401
+
+    virtual_time.run(main())
+
+
+def test_an_owner_is_asked_once_for_all_its_calls_and_they_are_shown_from_afar_where_it_does_not_answer() -> None:
+    house, elsewhere = a_house(), a_house()
+    asked: list[Any] = []
+
+    async def silence(what: str, data: dict[str, Any]) -> dict[str, Any]:
+        if what == "calls":
+            asked.append(data)
+        await asyncio.Event().wait()
+        return {}
+
+    async def main() -> None:
+        with programs.folder() as where:
+            house.node.bus, elsewhere.node.bus = LocalBus("voice.w1", where), LocalBus("voice.w2", where)
+            silent = LocalBus("voice.w3", where)
+            await silent.open(silence)
+            for since, account in enumerate(["another", ACCOUNT]):
+                known = {"sid": SID, "account_sid": account, "direction": "inbound", "agent": "demo"}
+                silent.hold(account, SID, {"since": since, "call": known})
+            async with (
+                Lifespan(house.app),
+                Lifespan(elsewhere.app),
+                client(house) as outside,
+                elsewhere.call(metadata={"callSid": "near"}) as call,
+                elsewhere.call(metadata={"callSid": "near", "accountSid": "another"}),
+            ):
+                await live(elsewhere, call, 2)
+                shown = (await outside.get("/v1/calls")).json()
+            await silent.aclose()
+        assert [(call["account_sid"], call["sid"], call["state"]) for call in shown] == [
+            ("another", SID, "unknown"),
+            (ACCOUNT, SID, "unknown"),
+            (ACCOUNT, "near", "listening"),
+            ("another", "near", "listening"),
+        ]
+        assert asked == [{"accounts": [ACCOUNT, "another"]}]
+
+    virtual_time.run(main())
+
+
 def test_a_key_sees_and_changes_only_what_it_is_for() -> None:
     keys: list[dict[str, Any]] = [
         {"key": "all"},
@@ -198,6 +281,9 @@ class Asked:
 
     def stop(self, reason: str) -> None:
         self.asked.append(("stop", reason))
+
+    def watch(self, seconds: float) -> None:
+        self.asked.append(("watch", seconds))
 
 
 @pytest.mark.parametrize(
@@ -478,7 +564,7 @@ def test_a_reader_that_has_everything_hears_what_comes_next() -> None:
 def test_only_wanted_types_are_told_under_the_same_numbers() -> None:
     async def main() -> None:
         call, log = a_live_call()
-        reader = Reader(EventStream(LiveLog(call, types=["tick"])))
+        reader = Reader(EventStream(LiveLog(call, View(frozenset({"tick"})))))
         for type_ in ("state", "tick", "state"):
             log.append(type_)
             await settle()

@@ -29,7 +29,7 @@ from config import payloads
 from config.verb import Agent
 from providers.base import ProviderError
 from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Release, Resume
-from turn.events import CallEnded, CallStarted, HangupRequested, KeyPressed
+from turn.events import CallEnded, CallStarted, Event, HangupRequested, KeyPressed, ReplyHeard, ReplyPlayed
 from turn.latency import Latency, TurnClock
 from turn.machine import TurnMachine
 
@@ -66,7 +66,7 @@ class Call:
         self.machine = TurnMachine(setup.settings(agent, greets=not self._left.has_begun))
         self._funnel = Funnel(self.machine, self._perform, self._crashed, self.log)
         self.feed = self._funnel.feed
-        self.sender = Sender(playback_rate, port, self.feed)
+        self.sender = Sender(playback_rate, port, self._told_by_sender)
         self.outcome: Outcome | None = None
         self._outside = outside
         self._names = event_names
@@ -187,21 +187,35 @@ class Call:
         """The server wants the call to end."""
         self._end(Outcome(reason))
 
+    def _told_by_sender(self, event: Event) -> None:
+        match event:
+            case ReplyHeard(reply):
+                self.log.append("reply_heard", reply=reply)
+            case ReplyPlayed(reply):
+                self.log.append("reply_played", reply=reply)
+            case _:
+                pass
+        self.feed(event)
+
     # What the machine says --------------------------------------------------------------------------------
 
     def _perform(self, action: Action) -> None:
         match action:
             case Generate(cause=cause):
-                if not action.speculative:
+                if action.speculative:
+                    self.log.append("speculation", reply=action.reply, transcript=action.transcript)
+                else:
                     self._turn_taken(cause, self._replies.of_the_caller(action))
                 self._replies.generate(action)
             case Release(transcript=transcript):
+                self.log.append("released", reply=action.reply)
                 self._turn_taken(Cause.CALLER, transcript)
                 self._replies.release(action)
             case Discard(reply):
+                self.log.append("discarded", reply=reply)
                 self._replies.discard(reply)
             case Hold():
-                self.log.append("hold")
+                self.log.append("hold", plays_on_ms=self.sender.plays_on_ms)
                 self.sender.hold()
             case Resume():
                 self.log.append("resume")
@@ -244,7 +258,7 @@ class Call:
         self._meter.played(told.seconds)
         self._hearing.metered()
         names: dict[str, Any] = {"llm": self.llm.name, "stt": self._hearing.recogniser, "tts": self._replies.voice.name}
-        more = {"turn": action.turn, "cause": action.cause.value, **names}
+        more = {"turn": action.turn, "reply": action.reply, "cause": action.cause.value, **names}
         more |= {"turn_detection": self._hearing.turn_detection, "parts": _seconds(action.latency)}
         more |= {"error": action.error} if action.error is not None else {}
         self.log.add({**payload, **more, "instants": self._instants(), "usage": self._meter.take()})

@@ -138,13 +138,16 @@ class Hearing:
         match event:
             case SpeechStarted(spoken):
                 self._spoke_at = asyncio.get_running_loop().time() - spoken
+                self._log.append("speech_started", since=self._log.at(self._spoke_at))
                 self._vendors.ready()  # an answer will be wanted soon
                 if self._pause is not None:
                     self._pause.speech_started()
                 if self.interruption is not None:
                     self.interruption.speech_started(spoken)
-            case SpeechStopped(quiet) if self.interruption is not None:
-                self.interruption.speech_stopped(quiet)
+            case SpeechStopped(quiet):
+                self._log.append("speech_stopped", until=round(self._log.now() - quiet, 4))
+                if self.interruption is not None:
+                    self.interruption.speech_stopped(quiet)
             case _:
                 pass
         self._feed(event)
@@ -159,6 +162,7 @@ class Hearing:
                 self._log.append("partial", transcript=text)
                 self._feed(TranscriptChanged(self._of_the_caller(text, is_final=False)))
             case Final(text, confidence):
+                self._log.append("final", transcript=text, confidence=confidence)
                 if event.language:
                     self._language_heard(event.language)
                 words = self._of_the_caller(self._sure(text, confidence), is_final=True)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from agentd.call.filler import Filler
 from agentd.call.history import History, Round, turn_messages
+from agentd.call.prompts import PromptLog
 from agentd.call.quiet import quiet
 from agentd.call.reply import Reply, Source
 from agentd.call.sender import Sender
@@ -77,6 +78,7 @@ class Replies:
         self._toolbox = toolbox
         self._sender = sender
         self._log = log
+        self._prompts = PromptLog(log)
         self._feed = feed
         self._spawn = spawn
         self._names = names
@@ -209,9 +211,12 @@ class Replies:
         def messages(rounds: list[Round], text: str) -> tuple[Message, ...]:
             # A speculation may be prompted before the turn that the caller has just interrupted is in history.
             before = self._unfinished() if action.turn != self._turn else []
-            return self._history.prompt(action.transcript, rounds, text, cue, before)
+            prompt = self._history.prompt(action.transcript, rounds, text, cue, before)
+            self._prompts.prompted(action, prompt, (tool.name for tool in self._toolbox.tools))
+            return prompt
 
-        return Reply(action.reply, source, self._sender, messages, self._run_tools, self._told, rounds=rounds)
+        words = partial(self._log.append, "spoken", reply=action.reply)
+        return Reply(action.reply, source, self._sender, messages, self._run_tools, self._told, words, rounds=rounds)
 
     async def _offered(self, cause: Cause) -> tuple[Tool, ...]:
         if cause is not Cause.GREETING:  # it needs no tools, and the caller waits for it

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from agentd.call.history import Round
 from agentd.call.sender import Sender
+from agentd.call.wording import Tell, Wording, nobody
 from providers.base import Audio, Llm, Message, Prompt, ProviderError, Spoken, TextDelta, Tool, ToolCall, Tts, Word
 from turn.cleanup import Cleaner
 from turn.events import AudioArrived, Event, ReplyBegan, ReplyFailed, ReplyGenerated, SynthesisBegan
@@ -60,6 +61,7 @@ class Reply:
     messages: Callable[[list[Round], str], tuple[Message, ...]]
     run_tools: Callable[["Reply", Round], Awaitable[None]]
     tell: Callable[[Event], None]
+    tell_words: Tell = nobody  # which words lie where in its audio
     text: str = ""  # all that was generated
     rounds: list[Round] = field(default_factory=list)
     ledger: Ledger = field(init=False)
@@ -359,20 +361,23 @@ class Reply:
             self.ledger, self._voiced = Ledger(self.sender.rate), 0
 
     async def _voice(self) -> None:
+        ledger, wording = self.ledger, Wording(self.tell_words)
         async with aclosing(self.source.tts.speak(self._given(), self.sender.rate)) as events:  # type: ignore[type-var]
             async for event in events:
                 match event:
                     case Audio(pcm) if pcm:
                         await self.released.wait()
-                        self.ledger.audio_came(len(pcm) // 2)
+                        ledger.audio_came(len(pcm) // 2)
                         self.sender.play(self.number, pcm)
                         self._say(AudioArrived(self.number, len(pcm) / 2 / self.sender.rate))
                         await self.sender.room()
                     case Word(end, start):
-                        self.ledger.word_came(end, start)
+                        ledger.word_came(end, start)
+                        wording.word(ledger.text, end, start)
                     case Spoken(end):
                         self._voiced = end
-                        self.ledger.span_ended(end)
+                        ledger.span_ended(end)
+                        wording.span(ledger.text, end, ledger.samples / ledger.rate)
                     case _:
                         pass
 

@@ -128,6 +128,11 @@ class Sender:
         self._filler = filler
         self._pump()
 
+    @property
+    def plays_on_ms(self) -> int:
+        """What jambonz has of our audio and will play whatever happens, but for a cut."""
+        return round(self.playhead.ahead(self._loop.time()) * 1000)
+
     def quiet_at(self) -> float | None:
         """When all that is here will have been heard, in the past if it has been. ``None``: it waits for the caller."""
         if self._gate is not Gate.OPEN:

@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from agentd.jambonz.here import Here
 from agentd.jambonz.listen import Node
 from agentd.ops.bus import WAIT, Bus, BusError, Held
-from agentd.ops.stream import Page, written
+from agentd.ops.registry import LiveCall
+from agentd.ops.stream import Page, View, written
 
 log = logging.getLogger("agentd.rest")
 
@@ -32,6 +33,7 @@ class There:
         self.known: dict[str, Any] = held.info["call"]
         self.agent, self.account, self.since = str(self.known["agent"]), held.account, float(held.info["since"])
         self.direction = str(self.known["direction"])
+        self.proof: str | None = held.info.get("proof")
 
     async def shown(self) -> dict[str, Any]:
         shown: dict[str, Any] = (await self._ask("call", {}))["call"]
@@ -45,8 +47,8 @@ class There:
         """Raises :class:`HTTPException`, too."""
         await self._ask("change", {"change": asked_for})
 
-    def pages(self, types: Iterable[str]) -> "FarLog":
-        return FarLog(self, list(types))
+    def pages(self, view: View) -> "FarLog":
+        return FarLog(self, view)
 
     async def page(self, question: Mapping[str, Any], seconds: float) -> Page:
         answer = await self._ask("events", {**question, "seconds": seconds}, seconds + WAIT)
@@ -62,9 +64,10 @@ class There:
 class FarLog:
     """The log of such a call. Its reader asks for one page after the other, so that nothing piles up on the way."""
 
-    def __init__(self, call: There, types: list[str]) -> None:
+    def __init__(self, call: There, view: View) -> None:
         self._call = call
-        self._of = {"reader": secrets.token_hex(8), "types": types}
+        reader = secrets.token_hex(8)
+        self._of = {"reader": reader, "types": sorted(view.types), "words": view.words, "sound": view.sound}
 
     async def more(self, after: int, seconds: float) -> Page:
         loop = asyncio.get_running_loop()
@@ -101,33 +104,47 @@ class Anywhere:
 
     async def of_account(self, account: str) -> list[Here | There]:
         """The oldest first."""
-        here = [Here(self._node, live) for live in self._node.calls if live.account == account]
-        there = [There(self._node.bus, held) for held in await self._node.bus.calls(account)]
-        return sorted([*here, *there], key=lambda call: call.since)
+        here = [live for live in self._node.calls if live.account == account]
+        return self._together(here, await self._node.bus.calls(account))
+
+    async def all(self) -> list[Here | There]:
+        """Of every account, the oldest first; of those of others no more than :meth:`Bus.everything` tells of."""
+        here = list(self._node.calls)
+        return self._together(here, await self._node.bus.everything())
 
     async def shown(self, calls: Iterable[Here | There]) -> list[dict[str, Any]]:
         """Each owner is asked once. What does not answer is shown as far as it is known."""
         calls = list(calls)
-        owners = sorted({(call.owner, call.account) for call in calls if isinstance(call, There)})
-        answers = await asyncio.gather(*(self._of_owner(*owner) for owner in owners))
-        of = dict(zip(owners, answers, strict=True))
+        accounts: dict[str, set[str]] = {}
+        for call in calls:
+            if isinstance(call, There):
+                accounts.setdefault(call.owner, set()).add(call.account)
+        answers = await asyncio.gather(*(self._of_owner(owner, sorted(of)) for owner, of in accounts.items()))
+        of_owner = dict(zip(accounts, answers, strict=True))
         shown: list[dict[str, Any]] = []
         for call in calls:
             if isinstance(call, Here):
                 shown.append(call.shown_now())
-            elif (theirs := of[call.owner, call.account]) is None:
+            elif (theirs := of_owner[call.owner]) is None:
                 shown.append(call.shown_from_afar())
-            elif call.call_sid in theirs:  # else it has ended meanwhile
-                shown.append(theirs[call.call_sid])
+            elif call.call_sid in theirs[call.account]:  # else it has ended meanwhile
+                shown.append(theirs[call.account][call.call_sid])
         return shown
 
-    async def _of_owner(self, owner: str, account: str) -> dict[str, Any] | None:
+    async def _of_owner(self, owner: str, accounts: list[str]) -> dict[str, dict[str, Any]] | None:
+        """By account, then by id."""
         try:
-            calls: dict[str, Any] = (await self._node.bus.ask(owner, "calls", {"account": account}, LIST_WAIT))["calls"]
+            answer = await self._node.bus.ask(owner, "calls", {"accounts": accounts}, LIST_WAIT)
         except BusError as exc:
             log.warning("calls of another process not shown as they are", extra={"owner": owner, "why": str(exc)})
             return None
+        calls: dict[str, dict[str, Any]] = answer["calls"]
         return calls
+
+    def _together(self, here: Iterable[LiveCall], there: Iterable[Held]) -> list[Here | There]:
+        calls: list[Here | There] = [Here(self._node, live) for live in here]
+        calls += [There(self._node.bus, held) for held in there]
+        return sorted(calls, key=lambda call: call.since)
 
     async def _others_named(self, call_sid: str) -> list[There]:
         return [There(self._node.bus, held) for held in await self._node.bus.find(call_sid)]

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -11,7 +11,7 @@ from agentd.errors import AgentdError
 from agentd.jambonz.changes import change
 from agentd.jambonz.listen import Node
 from agentd.ops.registry import TAKEN_OVER, LiveCall
-from agentd.ops.stream import LiveLog
+from agentd.ops.stream import LiveLog, View
 
 log = logging.getLogger("agentd.rest")
 
@@ -36,6 +36,7 @@ class Here:
         self._node = node
         self._live = live
         self.agent, self.account, self.since = live.agent, live.account, live.since
+        self.proof = live.proof
 
     @property
     def direction(self) -> str:
@@ -73,8 +74,8 @@ class Here:
             raise HTTPException(422, str(exc)) from exc
         log.info("call changed", extra={"call_sid": live.call_sid, "what": min(asked_for)})
 
-    def pages(self, types: Iterable[str]) -> LiveLog:
-        return LiveLog(self._live, types)
+    def pages(self, view: View) -> LiveLog:
+        return LiveLog(self._live, view)
 
 
 class Owner:
@@ -96,7 +97,7 @@ class Owner:
 
     def came(self, live: LiveCall) -> None:
         known = Here(self._node, live).known()
-        self._node.bus.hold(live.account, live.call_sid, {"since": live.since, "call": known})
+        self._node.bus.hold(live.account, live.call_sid, {"since": live.since, "call": known, "proof": live.proof})
 
     def left(self, live: LiveCall) -> None:
         self._node.bus.release(live.account, live.call_sid)
@@ -108,8 +109,12 @@ class Owner:
             return {"status": exc.status_code, "msg": exc.detail}
 
     async def _calls(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        mine = [live for live in self._node.calls if live.account == data["account"]]
-        return {"calls": {live.call_sid: Here(self._node, live).shown_now() for live in mine}}
+        """By account, then by id: two accounts may have calls of the same id."""
+        calls: dict[str, dict[str, Any]] = {account: {} for account in data["accounts"]}
+        for live in self._node.calls:
+            if live.account in calls:
+                calls[live.account][live.call_sid] = Here(self._node, live).shown_now()
+        return {"calls": calls}
 
     async def _call(self, data: Mapping[str, Any]) -> dict[str, Any]:
         return {"call": self._one(data).shown_now()}
@@ -125,7 +130,7 @@ class Owner:
             pages, timer = self._readers[id_]
             timer.cancel()
         elif len(self._readers) < READERS:
-            pages = self._one(data).pages(data["types"])
+            pages = self._one(data).pages(View(frozenset(data["types"]), data["words"], data["sound"]))
         else:
             raise HTTPException(503, f"expected at most {READERS} readers of event streams, got more")
         try:

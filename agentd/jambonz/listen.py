@@ -69,6 +69,7 @@ class Node:
     admission: Admission = field(init=False)
     monitor: LoopMonitor = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
+    console_key: str = field(default_factory=lambda: access.console_key(os.environ), repr=False)
     journals: Journals | None = field(init=False)  # of calls that another process could go on with
 
     def __post_init__(self) -> None:
@@ -102,6 +103,7 @@ class ListenSocket:
         self._node = node
         self._socket = socket
         self._session: CallSession | None = None
+        self._live: LiveCall | None = None
         self._outcome = Outcome(SERVER_FAILURE)  # of a call that did not begin
         self._close = NORMAL_CLOSE
         self._is_gone = False
@@ -146,8 +148,12 @@ class ListenSocket:
             self._close = (1011, SERVER_FAILURE)
         finally:
             await self._shut()
-            if self._session is not None:
-                await self._session.end(self._outcome)
+            try:
+                if self._session is not None:
+                    await self._session.end(self._outcome)
+            finally:
+                if self._live is not None:
+                    self._live.over()
 
     async def _run(self, name: str, asked: str, rights: access.Rights) -> None:
         first = await self._first_message()
@@ -166,8 +172,9 @@ class ListenSocket:
         self._session = session = CallSession(beginning, line)
         logs.CALL_SID.set(info.call_sid)
         log.info("call began", extra={"agent": name, "call_sid": info.call_sid, "rate": info.rate, "playback": rate})
+        events.append("call_began", **_began(name, info, rate))
         node.began(name, events)
-        live = LiveCall(info.call_sid, name, info.metadata, session, self.displace, loop.time())
+        self._live = live = LiveCall(info.call_sid, name, info.metadata, session, self.displace, loop.time())
         node.calls.add(live)
         try:
             await self._hold(session, port)
@@ -308,6 +315,13 @@ def _about(info: CallInfo, ticket: Ticket | None) -> dict[str, str]:
     """The call, and the trace that it is a part of."""
     known = {"call_sid": info.call_sid, "trace_id": info.metadata.get("traceId"), "b3": ticket.b3 if ticket else ""}
     return {name: value for name, value in known.items() if isinstance(value, str)}
+
+
+def _began(agent: str, info: CallInfo, playback_rate: int) -> dict[str, Any]:
+    """What a log begins with: it may be read when nothing else of the call is left."""
+    told = {"call_sid": info.call_sid, "account_sid": account_of(info.metadata), "agent": agent}
+    told |= {key: info.metadata[key] for key in ("from", "to", "direction") if info.metadata.get(key) is not None}
+    return {**told, "rate": info.rate, "playback_rate": playback_rate}
 
 
 def _shown(name: str) -> str:

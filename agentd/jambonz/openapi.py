@@ -123,6 +123,17 @@ DOCUMENT: dict[str, Any] = {
                 "description": "The same; jambonz's Python SDK asks for it here.",
             },
         },
+        "/v1/calls": {
+            "get": {
+                "operationId": "listAllCalls",
+                "summary": "The live calls of all accounts",
+                "description": (
+                    "Those that the key is for, the oldest first. Of more than 1,000 live calls only the oldest 1,000 "
+                    "are looked at; the list of an account has all of its own."
+                ),
+                "responses": {"200": _said("the calls", {"type": "array", "items": _ref("Call")}), **_refused(503)},
+            },
+        },
         "/v1/calls/{call_sid}/events": {
             "get": {
                 "operationId": "streamEvents",
@@ -135,6 +146,7 @@ DOCUMENT: dict[str, Any] = {
                 "parameters": [
                     CALL,
                     _query("types", "only entries of these types, such as `turn_end,state`"),
+                    _query("sound", "`1`: levels of both sides, too, as entries of the type `sound`"),
                     {
                         "name": "Last-Event-ID",
                         "in": "header",

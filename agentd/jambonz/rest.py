@@ -1,7 +1,8 @@
 """REST as jambonz has it, for the calls of this server and of its cluster, and their events as a stream.
 
 Status codes, names and ``{"msg": …}`` are jambonz's, so that its SDKs work here. A call that a key does not cover is
-answered as one that does not exist.
+answered as one that does not exist. An onlooker (:class:`agentd.access.Rights`) is told of calls without the numbers
+and the words in them; of a call that is their own, by its `call-secret`, they are told everything.
 """
 
 import asyncio
@@ -19,13 +20,16 @@ from agentd.jambonz.anywhere import Anywhere, There
 from agentd.jambonz.changes import COMPLETED, change
 from agentd.jambonz.here import Here, unknown
 from agentd.jambonz.listen import Node
-from agentd.ops.bus import BusError
-from agentd.ops.stream import EventStream
+from agentd.ops.bus import LISTED, BusError
+from agentd.ops.registry import is_proved
+from agentd.ops.stream import EventStream, View
 
 BODY_LIMIT = 256 * 1024  # bytes
 BODY_WAIT = 10.0  # seconds
 DEPTH = 64  # of JSON: objects and lists within each other
 
+NUMBERS = ("from", "to", "caller_name")  # what an onlooker is not told of a call
+SECRET = "call-secret"  # the header that brings it
 FILTERS = {"direction": "direction", "from": "from", "to": "to", "callStatus": "call_status"}
 
 
@@ -39,6 +43,7 @@ def routes(node: Node) -> list[Route]:
         Route(f"{calls}/{{call_sid}}", rest.update, methods=["PUT"]),
         Route(f"{calls}/{{call_sid}}", rest.hang_up, methods=["DELETE"]),
         Route("/v1/Accounts/{account_sid}/CallCount", rest.count),
+        Route("/v1/calls", rest.list_all_calls),
         Route("/v1/calls/{call_sid}/events", rest.events),
     ]
 
@@ -51,25 +56,36 @@ class Rest:
 
     async def list_calls(self, request: Request) -> Response:
         wanted = {name: request.query_params[key] for key, name in FILTERS.items() if key in request.query_params}
-        shown = await self._anywhere.shown(await self._of_account(request))
+        shown = await self._shown(request, await self._of_account(request))
         return answer([call for call in shown if wanted.items() <= call.items()])
+
+    async def list_all_calls(self, request: Request) -> Response:
+        """Of every account, and no more than the bus tells of: whichever process is asked, they are the same ones."""
+        rights = access.rights_of(request.scope)
+        covered = [call for call in await self._anywhere.all() if rights.has(call.agent, call.account)]
+        return answer(await self._shown(request, covered[:LISTED]))
 
     async def count(self, request: Request) -> Response:
         directions = [call.direction for call in await self._of_account(request)]
         return answer({direction: directions.count(direction) for direction in ("inbound", "outbound")})
 
     async def retrieve(self, request: Request) -> Response:
-        return answer(await (await self._one(request)).shown())
+        call = await self._one(request)
+        shown = await call.shown()
+        return answer(shown if may_know(request, call.proof) else _without_numbers(shown))
 
     async def update(self, request: Request) -> Response:
         call = await self._one(request)  # whoever may not know of the call is told nothing about the body either
+        _may_change(request, call)
         wanted = await body(request)
         change(wanted)  # what is none need not be asked of anybody
         await call.change(wanted)
         return PlainTextResponse("Accepted", 202)
 
     async def hang_up(self, request: Request) -> Response:
-        await (await self._one(request)).change(COMPLETED)
+        call = await self._one(request)
+        _may_change(request, call)
+        await call.change(COMPLETED)
         return Response(status_code=204)
 
     async def events(self, request: Request) -> EventStream:
@@ -77,8 +93,13 @@ class Rest:
         found = [call for call in await self._anywhere.find(call_sid) if rights.has(call.agent, call.account)]
         if not found:
             raise unknown()
-        types = [name for name in request.query_params.get("types", "").split(",") if name]
-        return EventStream(found[0].pages(types), _number(request.headers.get("last-event-id", "")))
+        types = frozenset(name for name in request.query_params.get("types", "").split(",") if name)
+        view = View(types, may_know(request, found[0].proof), request.query_params.get("sound") == "1")
+        return EventStream(found[0].pages(view), _number(request.headers.get("last-event-id", "")))
+
+    async def _shown(self, request: Request, calls: list[Here | There]) -> list[dict[str, Any]]:
+        shown = await self._anywhere.shown(calls)
+        return [_without_numbers(call) for call in shown] if access.rights_of(request.scope).is_onlooker else shown
 
     async def _of_account(self, request: Request) -> list[Here | There]:
         rights, account = access.rights_of(request.scope), request.path_params["account_sid"]
@@ -90,6 +111,20 @@ class Rest:
         if call is None or not access.rights_of(request.scope).has(call.agent, account):
             raise unknown()
         return call
+
+
+def may_know(request: Request, proof: str | None) -> bool:
+    """May whoever asks know what is said in the call that has this proof, and change it?"""
+    return not access.rights_of(request.scope).is_onlooker or is_proved(proof, request.headers.get(SECRET))
+
+
+def _may_change(request: Request, call: Here | There) -> None:
+    if not may_know(request, call.proof):
+        raise HTTPException(401, "expected the console's key, or the secret of the call", access.KEY_WANTED)
+
+
+def _without_numbers(call: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in call.items() if key not in NUMBERS}
 
 
 async def body(request: Request) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from agentd.call.outcome import Outcome
 from agentd.call.updates import UpdateRefused
 from agentd.errors import AgentdError
 from agentd.jambonz.beginning import Beginning, Ways
+from agentd.jambonz.levels import Levels
 from agentd.jambonz.line import Line
 from agentd.jambonz.stage import Stage
 from agentd.jambonz.talk import Talk
@@ -58,6 +59,7 @@ class CallSession:
         self.part: Call | None = None  # the agent that is running
         self._ways: Ways | None = None  # … and its ways outside, until its actionHook is told
         self._talk = Talk(beginning, line, self)
+        self._levels: Levels | None = None
         self._main: asyncio.Task[None] | None = None
         self._verb: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -157,6 +159,14 @@ class CallSession:
         """The data of the command `noiseIsolation:status`."""
         if (part := self._on_line) is not None:
             part.noise_isolation(data)
+
+    def watch(self, seconds: float) -> None:
+        """Somebody looks at the call's timeline: how loud it is goes into the log, for so long at least."""
+        if self._levels is None:
+            line, info = self._line, self._line.info
+            rates = {"rate": info.rate, "channels": info.channels, "playback_rate": line.playback_rate}
+            self._levels = Levels(line.port.taps, self.log, **rates)
+        self._levels.watch(seconds)
 
     def stop(self, reason: str) -> None:
         """The server wants the call to end."""

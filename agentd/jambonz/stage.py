@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from agentd import errors
@@ -309,7 +310,8 @@ class Stage:
             is_cleaned=False,
             patience=self._agent.deadlines.partial_sentence,
         )
-        reply = Reply(number, source, self.sender, _no_messages, _no_tools, self._funnel.feed)
+        words = partial(self._log.append, "spoken", reply=number)
+        reply = Reply(number, source, self.sender, _no_messages, _no_tools, self._funnel.feed, words)
         reply.release()
         self._current = (reply, utterance, self._spawn(reply.run(), f"say-{number}"))
 

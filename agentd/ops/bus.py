@@ -12,7 +12,7 @@ Whoever is on the bus is trusted: who may ask at all was decided where the reque
 import os
 import re
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,9 +20,10 @@ from agentd.errors import AgentdError
 from config.server import Server
 
 WAIT = 5.0  # seconds for an answer
+LISTED = 1_000  # calls that are told of at once where nobody says of which account; the oldest, where there are more
 WORKER, DIRECTORY = "AGENTD_WORKER", "AGENTD_BUS_DIR"  # what the parent of the workers sets
 
-Info = dict[str, Any]  # of a live call, for those who may not reach its owner; JSON
+Info = dict[str, Any]  # of a live call, for those who may not reach its owner; JSON, with the clock's time as ``since``
 Serve = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -75,6 +76,10 @@ class Bus(Protocol):
         """The calls of other processes in this account."""
         ...
 
+    async def everything(self) -> list[Held]:
+        """The calls of other processes, whatever their account: the oldest 1,000, the oldest first."""
+        ...
+
 
 class Alone:
     """The bus of a process that has no others."""
@@ -102,6 +107,14 @@ class Alone:
 
     async def calls(self, account: str) -> list[Held]:
         return []
+
+    async def everything(self) -> list[Held]:
+        return []
+
+
+def oldest(calls: Iterable[Held]) -> list[Held]:
+    """As many of them as are told of at once, the oldest first."""
+    return sorted(calls, key=lambda held: float(held.info.get("since", 0.0)))[:LISTED]
 
 
 def bus_of(server: Server, environ: Mapping[str, str]) -> Bus:

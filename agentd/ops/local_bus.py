@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from agentd.ops.bus import WAIT, BusError, Gone, Held, Info, Serve
+from agentd.ops.bus import WAIT, BusError, Gone, Held, Info, Serve, oldest
 from agentd.ops.questions import MESSAGE_LIMIT, Questions
 
 log = logging.getLogger("agentd.bus")
 
 LOOK_WAIT = 2.0  # seconds for the others to say which calls they have
-FIND, CALLS = "bus.find", "bus.calls"
+FIND, CALLS, EVERYTHING = "bus.find", "bus.calls", "bus.everything"
 
 
 class LocalBus:
@@ -72,6 +72,9 @@ class LocalBus:
     async def calls(self, account: str) -> list[Held]:
         return await self._look(CALLS, {"account": account})
 
+    async def everything(self) -> list[Held]:
+        return oldest(await self._look(EVERYTHING, {}))
+
     # Others --------------------------------------------------------------------------------------------------
 
     def _others(self) -> list[str]:
@@ -100,6 +103,9 @@ class LocalBus:
                 return {"held": [[*key, info] for key, info in self._held.items() if key[1] == wanted]}
             case "bus.calls", {"account": wanted}:
                 return {"held": [[*key, info] for key, info in self._held.items() if key[0] == wanted]}
+            case "bus.everything", _:
+                mine = oldest(Held(self.name, *key, info) for key, info in self._held.items())
+                return {"held": [[held.account, held.call_sid, held.info] for held in mine]}
         assert self._serve is not None, "it was opened"
         return await self._serve(what, data)
 

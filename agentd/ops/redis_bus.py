@@ -2,6 +2,7 @@ r"""The bus by Redis: a channel for each process, and a record for each live cal
 
     {agentd}:call:SID          hash: account → "OWNER\n" and what is known of the call as JSON; expires
     {agentd}:account:ACCOUNT   set of call ids; expires
+    {agentd}:calls             sorted set of call ids, by the time since when; expires
     {agentd}:to:NAME           channel: what is asked of a process, and answered to it
 
 A process writes all its calls anew every few seconds. So those of a dead one vanish by themselves, and a Redis that
@@ -21,7 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from agentd.ops.bus import WAIT, BusError, Gone, Held, Info, Serve
+from agentd.ops.bus import LISTED, WAIT, BusError, Gone, Held, Info, Serve, oldest
 from agentd.ops.questions import Questions
 
 log = logging.getLogger("agentd.bus")
@@ -44,21 +45,22 @@ OPTIONS: dict[str, Any] = {
 }
 T = TypeVar("T")
 
-# KEYS[1]: the prefix, here and below. ARGV: owner, milliseconds, `hold` or `beat`, then account, call id and record of
-# each. A call that another process has is taken from it by `hold`; a `beat` leaves it. Returns account, call id and
-# former owner of what was taken.
+# KEYS[1]: the prefix, here and below. ARGV: owner, milliseconds, `hold` or `beat`, then account, call id, `since` and
+# record of each. A call that another process has is taken from it by `hold`; a `beat` leaves it. Returns account, call
+# id and former owner of what was taken.
 HOLD = """
-local former = {}
-for i = 4, #ARGV, 3 do
+local former, index = {}, KEYS[1] .. ':calls'
+for i = 4, #ARGV, 4 do
   local call, set = KEYS[1] .. ':call:' .. ARGV[i + 1], KEYS[1] .. ':account:' .. ARGV[i]
   local before = redis.call('HGET', call, ARGV[i])
   local owner = before and string.match(before, '^(.-)\\n')
   local is_others = owner and owner ~= ARGV[1]
   if not (is_others and ARGV[3] == 'beat') then
-    redis.call('HSET', call, ARGV[i], ARGV[1] .. '\\n' .. ARGV[i + 2])
+    redis.call('HSET', call, ARGV[i], ARGV[1] .. '\\n' .. ARGV[i + 3])
     redis.call('PEXPIRE', call, ARGV[2])
     redis.call('SADD', set, ARGV[i + 1])
     redis.call('PEXPIRE', set, ARGV[2])
+    redis.call('ZADD', index, ARGV[i + 2], ARGV[i + 1])
     if is_others then
       former[#former + 1] = ARGV[i]
       former[#former + 1] = ARGV[i + 1]
@@ -66,6 +68,7 @@ for i = 4, #ARGV, 3 do
     end
   end
 end
+redis.call('PEXPIRE', index, ARGV[2])
 return former
 """
 # ARGV: owner, then account and call id of each.
@@ -76,6 +79,9 @@ for i = 2, #ARGV, 2 do
   if before and string.match(before, '^(.-)\\n') == ARGV[1] then
     redis.call('HDEL', call, ARGV[i])
     redis.call('SREM', KEYS[1] .. ':account:' .. ARGV[i], ARGV[i + 1])
+  end
+  if redis.call('EXISTS', call) == 0 then
+    redis.call('ZREM', KEYS[1] .. ':calls', ARGV[i + 1])
   end
 end
 """
@@ -91,6 +97,30 @@ for _, sid in ipairs(redis.call('SMEMBERS', set)) do
     redis.call('SREM', set, sid)
   end
 end
+return found
+"""
+# ARGV: owner, and how many calls are enough. Returns account, call id and record of those that others have, from the
+# oldest id on until there are enough; what has expired is forgotten on the way.
+EVERYTHING = """
+local index, found, at = KEYS[1] .. ':calls', {}, 0
+repeat
+  local some = redis.call('ZRANGE', index, at, at + 99)
+  for _, sid in ipairs(some) do
+    local calls = redis.call('HGETALL', KEYS[1] .. ':call:' .. sid)
+    if #calls == 0 then
+      redis.call('ZREM', index, sid)
+    else
+      at = at + 1
+    end
+    for i = 1, #calls, 2 do
+      if string.match(calls[i + 1], '^(.-)\\n') ~= ARGV[1] then
+        found[#found + 1] = calls[i]
+        found[#found + 1] = sid
+        found[#found + 1] = calls[i + 1]
+      end
+    end
+  end
+until #some == 0 or #found >= 3 * ARGV[2]
 return found
 """
 
@@ -159,6 +189,10 @@ class RedisBus:
         found = await self._run(CALLS, _raw(account))
         return self._others([(_raw(account), *pair) for pair in zip(found[::2], found[1::2], strict=True)])
 
+    async def everything(self) -> list[Held]:
+        found = await self._run(EVERYTHING, self.name, LISTED)
+        return oldest(self._others(list(zip(found[::3], found[1::3], found[2::3], strict=True))))
+
     def _others(self, found: list[tuple[bytes, bytes, bytes]]) -> list[Held]:
         held: list[Held] = []
         for account, call_sid, record in found:
@@ -210,10 +244,11 @@ class RedisBus:
         await _asked(self._redis.publish(self._channel(self.name), BEAT + self._instance.encode()))
 
     async def _write(self, how: str, keys: list[tuple[str, str]]) -> list[bytes]:
-        records: list[bytes] = []
+        records: list[bytes | float] = []
         for account, call_sid in keys:
             if (info := self._held.get((account, call_sid))) is not None:
-                records += [_raw(account), _raw(call_sid), json.dumps(info, default=str).encode()]
+                record = json.dumps(info, default=str).encode()
+                records += [_raw(account), _raw(call_sid), float(info.get("since", 0.0)), record]
         return await self._run(HOLD, self.name, round(self._lifetime * 1000), how, *records)
 
     # Messages ------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import Any, Protocol
 from agentd.ops.log import EventLog
 
 NO_ACCOUNT = "default"  # of a call whose metadata names none
+SECRET = 16  # characters of a call's secret at least
 TAKEN_OVER = (1008, "another listen socket took over this call")
 
 
@@ -29,6 +32,10 @@ class Controls(Protocol):
     def noise_isolation(self, data: Mapping[str, Any]) -> None: ...
 
     def stop(self, reason: str) -> None: ...
+
+    def watch(self, seconds: float) -> None:
+        """Somebody looks at its timeline: how loud it is goes into the log, for so long at least."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +58,12 @@ class LiveCall:
     def account(self) -> str:
         return account_of(self.info)
 
+    @property
+    def proof(self) -> str | None:
+        return proof_of(self.info)
+
     def over(self) -> None:
+        """Its last entry is in the log."""
         self.is_over = True
         for watcher in self.watchers:
             watcher.set()
@@ -60,6 +72,23 @@ class LiveCall:
 def account_of(info: Mapping[str, Any]) -> str:
     sid = info.get("accountSid")
     return sid if isinstance(sid, str) and sid else NO_ACCOUNT
+
+
+def proof_of(info: Mapping[str, Any]) -> str | None:
+    """What the `callSecret` of a call's metadata must be hashed to; ``None`` where it names none. Whoever brings the
+    secret (the console's page, which made it) may see and change that call as if a key were theirs.
+    """
+    secret = info.get("callSecret")
+    return _digest(secret) if isinstance(secret, str) and len(secret) >= SECRET else None
+
+
+def is_proved(proof: str | None, secret: str | None) -> bool:
+    """Does somebody bring the secret of a call that has this proof?"""
+    return proof is not None and secret is not None and hmac.compare_digest(_digest(secret), proof)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
 class Watcher(Protocol):
@@ -102,4 +131,3 @@ class LiveCalls:
             del self._calls[key]
             for watcher in self.watchers:
                 watcher.left(live)
-        live.over()

@@ -6,7 +6,6 @@ A reader walks along the log's own entries at its own pace. The call only wakes 
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,12 +13,14 @@ from starlette.types import Receive, Scope, Send
 
 from agentd.ops.log import Entry
 from agentd.ops.registry import LiveCall
+from agentd.ops.wordless import wordless
 
 BEHIND = 1_000  # entries that a reader may be behind the call; then it is told so and left. It may come again.
 AT_ONCE = 50  # entries that are written without giving way to the calls …
 PAGE = 1 << 18  # … or characters
 KEEPALIVE = 15.0  # seconds without an entry, after which a comment shows proxies that this goes on
 SEND_WAIT = 30.0  # seconds for a reader that takes nothing
+SOUND = 20.0  # seconds that a call's levels are measured after a reader of them has last asked for more
 
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -40,6 +41,20 @@ class Page:
     is_last: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a reader wants to see of a log, and may: entries of these ``types`` (none: of all), with or without the
+    ``words`` in them; ``sound``: the levels of both sides, too.
+    """
+
+    types: frozenset[str] = frozenset()
+    words: bool = True
+    sound: bool = False
+
+
+ALL = View()
+
+
 class Pages(Protocol):
     """Where a stream comes from: the log of a call of this process, or of another one's."""
 
@@ -49,15 +64,17 @@ class Pages(Protocol):
 
 
 class LiveLog:
-    """That of a call of this process. No ``types``: all of them."""
+    """That of a call of this process."""
 
-    def __init__(self, live: LiveCall, types: Iterable[str] = ()) -> None:
+    def __init__(self, live: LiveCall, view: View = ALL) -> None:
         self._live = live
         self._entries = live.call.log.entries
-        self._types = frozenset(types)
+        self._view = view
         self._came_at = len(self._entries)  # how many there were
 
     async def more(self, after: int, seconds: float) -> Page:
+        if self._view.sound and not self._live.is_over:
+            self._live.call.watch(SOUND)
         until = asyncio.get_running_loop().time() + seconds
         page = self._page(min(after, len(self._entries)))
         while not page.text:
@@ -77,8 +94,8 @@ class LiveLog:
         while after < most and len(text) < PAGE:
             entry = self._entries[after]
             after += 1
-            if not self._types or entry["type"] in self._types:
-                text += written(entry["type"], entry, after)
+            if not self._view.types or entry["type"] in self._view.types:
+                text += written(entry["type"], entry if self._view.words else wordless(entry), after)
         return Page(text, after)
 
     async def _comes(self, until: float) -> bool:
