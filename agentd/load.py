@@ -39,6 +39,8 @@ def missing(config: Config, shared: Shared) -> Iterator[str]:
         if agent.handoff is not None and config.server.jambonz is None:
             wanted = "expected jambonz: {url, api_key} in agentd.yaml, got none"
             yield f"agent {name}: handoff: {agent.handoff.tool_name} is not offered: {wanted}"
+        if agent.record and config.server.recordings.folder() is None:
+            yield f"agent {name}: record: expected recordings.path in agentd.yaml, or a user with a home, got neither"
         answers = agent.tool_hook or agent.mcp_servers or agent.app  # which may name a hook for each call
         if agent.llm.llm_options.tools and not answers:
             yield f"agent {name}: llmOptions.tools are not offered: expected a toolHook to answer them, got none"

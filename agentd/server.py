@@ -23,7 +23,7 @@ from agentd import __version__, access
 from agentd.arrivals import Arrival
 from agentd.call import vendors
 from agentd.drain import CODE, REASON, drain
-from agentd.jambonz import openapi, rest, scrape
+from agentd.jambonz import openapi, recordings, rest, scrape
 from agentd.jambonz.beginning import import_mcp
 from agentd.jambonz.control import Gateways
 from agentd.jambonz.here import Owner
@@ -90,6 +90,8 @@ def build_app(node: Node) -> Starlette:
         node.ready.clear()
         await node.bus.open(owner.serve)
         starting = asyncio.create_task(get_ready(node), name="get-ready")
+        if node.recordings is not None:
+            node.recordings.open()
         try:
             yield
         finally:
@@ -100,6 +102,8 @@ def build_app(node: Node) -> Starlette:
             await node.bus.aclose()
             if node.journals is not None:
                 await node.journals.aclose()
+            if node.recordings is not None:
+                await node.recordings.aclose()
             await node.shared.aclose()
 
     return Starlette(
@@ -111,6 +115,7 @@ def build_app(node: Node) -> Starlette:
             Route("/livez", livez),
             Route("/healthz", healthz),
             *rest.routes(node),
+            *recordings.routes(node),
             *openapi.routes(),
             *scrape.routes(node),
         ],

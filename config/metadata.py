@@ -113,6 +113,8 @@ def _without(value: Any, path: Path) -> Any:
 def _refusal(agent: Agent, key: str, value: Any) -> str | None:
     if key == "app":
         return "only an agent's file names its application"
+    if key == "record" and not agent.record and value not in (False, None):
+        return "only an agent's file says that calls are recorded"  # a caller who does not want it may say so, too
     if key in ("noiseIsolation", "turnDetection") and _names_file(value):
         return "a file is named, and which of this machine's files are read is the operator's to say"
     if key in (*_SPECS, "languageConfig", "noiseIsolation", "handoff") and redirects(_judged(key, value)):

@@ -230,6 +230,15 @@ class Turn(ServerPart):
     smart_turn: SmartTurn = SmartTurn()
 
 
+def _folder(path: str | None, variable: str, otherwise: str, name: str) -> Path | None:
+    """The ``path``, else agentd/``name`` in the folder that the variable or the user's home has for such things."""
+    base = os.environ.get(variable, "")
+    if not os.path.isabs(base):  # as the XDG base directory specification wants it
+        base = otherwise
+    folder = os.path.expanduser(path or os.path.join(base, "agentd", name))
+    return None if folder.startswith("~") else Path(folder)
+
+
 class SpeechCache(ServerPart):
     """Where the sound of greetings is kept, and how much of it. ``path`` may begin with ``~``."""
 
@@ -241,11 +250,7 @@ class SpeechCache(ServerPart):
 
     def folder(self) -> Path | None:
         """The ``path``, else agentd/speech in the user's folder for caches; ``None`` for a user without a home."""
-        caches = os.environ.get("XDG_CACHE_HOME", "")
-        if not os.path.isabs(caches):  # as the XDG base directory specification wants it
-            caches = "~/.cache"
-        folder = os.path.expanduser(self.path or os.path.join(caches, "agentd", "speech"))
-        return None if folder.startswith("~") else Path(folder)
+        return _folder(self.path, "XDG_CACHE_HOME", "~/.cache", "speech")
 
 
 class Journal(ServerPart):
@@ -260,11 +265,21 @@ class Journal(ServerPart):
 
     def folder(self) -> Path | None:
         """The ``path``, else agentd/calls in the user's folder for state; ``None`` for a user without a home."""
-        states = os.environ.get("XDG_STATE_HOME", "")
-        if not os.path.isabs(states):
-            states = "~/.local/state"
-        folder = os.path.expanduser(self.path or os.path.join(states, "agentd", "calls"))
-        return None if folder.startswith("~") else Path(folder)
+        return _folder(self.path, "XDG_STATE_HOME", "~/.local/state", "calls")
+
+
+class Recordings(ServerPart):
+    """Where the calls of agents with ``record`` are kept, and how much of them. What is older than so many ``days`` is
+    removed, and the oldest beyond so many ``megabytes``. ``path`` may begin with ``~``.
+    """
+
+    path: Name | None = None
+    days: Positive = 30
+    megabytes: Positive = 1000
+
+    def folder(self) -> Path | None:
+        """The ``path``, else agentd/recordings in the user's folder for state; ``None`` for a user without a home."""
+        return _folder(self.path, "XDG_STATE_HOME", "~/.local/state", "recordings")
 
 
 Names = dict[
@@ -292,6 +307,7 @@ class Server(ServerPart):
     turn: Turn = Turn()
     speech_cache: Annotated[SpeechCache, shorthand("enable", bool)] = SpeechCache()
     journal: Annotated[Journal, shorthand("enable", bool)] = Journal()
+    recordings: Recordings = Recordings()
     agents: Name = "agents"
 
     def credential(self, vendor: str, label: str = "") -> dict[str, Any]:

@@ -80,6 +80,7 @@ class Agent(Part):
         1  # a voice that joins pieces is given so many words before the sentence is whole (0: a clause)
     )
     deadlines: Deadlines = Deadlines()
+    record: bool = False  # both sides of each call are kept, with its events; only the agent's file may ask for it
 
     @model_validator(mode="before")
     @classmethod

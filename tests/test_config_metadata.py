@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from config.llm import Llm
-from config.metadata import apply_metadata, decoded
+from config.metadata import apply_metadata, apply_verb, decoded
 from config.verb import Agent
 
 SECRET = "sk-file"
@@ -233,3 +233,20 @@ def test_a_call_names_no_file_of_this_machine(override: dict[str, Any]) -> None:
     assert agent == Agent()
     why = "a file is named, and which of this machine's files are read is the operator's to say"
     assert warnings == [f"metadata: {key}: refused: {why}"]
+
+
+def test_a_call_may_say_no_to_being_recorded_but_only_a_file_says_yes() -> None:
+    recorded, plain = Agent(record=True), Agent()
+    why = "record: refused: only an agent's file says that calls are recorded"
+    for yes in (True, "true", 1, "on"):
+        assert apply_metadata(plain, {"record": yes}) == (plain, [f"metadata: {why}"])
+        assert apply_verb(plain, {"record": yes}) == (plain, [f"the application's agent verb: {why}"])
+        assert apply_metadata(recorded, {"record": yes})[0].record
+    for no in (False, "false"):
+        agent, warnings = apply_metadata(recorded, {"record": no})
+        assert (agent.record, warnings) == (False, [])
+        assert apply_metadata(plain, {"record": no})[1] == []
+    said_no, _ = apply_metadata(recorded, {"record": False})
+    assert apply_verb(said_no, {"record": True}) == (said_no, [f"the application's agent verb: {why}"])
+    packed = base64.urlsafe_b64encode(b'{"record": false}').decode()
+    assert apply_metadata(recorded, {"agentd_b64": packed, "record": True})[0].record is False

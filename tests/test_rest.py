@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -758,7 +759,7 @@ def test_the_description_holds_together() -> None:
     assert len({operation["operationId"] for operation in found}) == len(found)
     for (_, path), operation in zip(sorted(operations()), found, strict=True):
         named = {known["name"] for known in operation.get("parameters", []) if known["in"] == "path"}
-        assert named == {step[1:-1] for step in path.split("/") if step.startswith("{")}
+        assert named == set(re.findall(r"\{(\w+)\}", path))
         assert operation["summary"] and operation["responses"]
     pointers = [part.split('"')[0] for part in json.dumps(document).split('"$ref": "#/')[1:]]
     for pointer in pointers:

@@ -79,6 +79,11 @@ class Beginning:
         """The application's, where we have dialled it: then its verbs are ours to run."""
         return self.application.socket if isinstance(self.application.socket, AppSocket) else None
 
+    @property
+    def may_be_recorded(self) -> bool:
+        """Does the agent's file want that? The call and the application may still say no."""
+        return self._file.record
+
     async def verbs(self) -> Verbs:
         """What the application wants first; none where there is none that could say. Raises nothing."""
         try:

@@ -13,6 +13,7 @@ from agentd.call.isolation import isolate_with
 from agentd.call.outside import Outside
 from agentd.call.vendors import Vendors
 from agentd.jambonz.outbox import Outbox
+from agentd.jambonz.recorder import Recorder
 from agentd.jambonz.stage import Listener, Stage
 from agentd.jambonz.wire import CallInfo
 from agentd.ops.log import EventLog
@@ -43,6 +44,7 @@ class Line:
     detector_for: Callable[[int], Detector]
     log: EventLog
     meter: Meter = field(default_factory=Meter)
+    recorder: Recorder | None = None  # of a call that may be recorded
 
     @property
     def rate(self) -> int:

@@ -6,7 +6,7 @@ Whoever may come in is accepted before anything else is done: jambonz waits 1.5 
 import asyncio
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from agentd.jambonz.beginning import Beginning
 from agentd.jambonz.lane import lane_of
 from agentd.jambonz.line import Line
 from agentd.jambonz.outbox import GONE, Outbox
+from agentd.jambonz.recorder import Recorder
 from agentd.jambonz.session import CallSession
 from agentd.jambonz.tickets import PREFIX, Ticket, Tickets
 from agentd.jambonz.wire import CallInfo
@@ -30,6 +31,7 @@ from agentd.ops.journal import Journals, journals_of
 from agentd.ops.log import EventLog
 from agentd.ops.metrics import Metrics
 from agentd.ops.monitor import LoopMonitor
+from agentd.ops.recordings import Recordings, recordings_of
 from agentd.ops.registry import LiveCall, LiveCalls, account_of
 from agentd.outbound.guard import Guard
 from config.files import Config
@@ -71,11 +73,14 @@ class Node:
     metrics: Metrics = field(default_factory=Metrics)
     console_key: str = field(default_factory=lambda: access.console_key(os.environ), repr=False)
     journals: Journals | None = field(init=False)  # of calls that another process could go on with
+    recordings: Recordings | None = field(init=False)  # of calls whose agent has `record`
 
     def __post_init__(self) -> None:
         self.bus = bus_of(self.config.server, os.environ)
         self.tickets = Tickets(self.bus.name)
         self.journals = journals_of(self.config.server, os.environ)
+        is_wanted = any(agent.record for agent in self.config.agents.values())
+        self.recordings = recordings_of(self.config.server, is_wanted=is_wanted)
         limits = self.config.server.limits
         self.admission = Admission(limits)
         self.monitor = LoopMonitor(limits.stall_ms / 1000, self._measured)
@@ -168,6 +173,8 @@ class ListenSocket:
         beginning = Beginning(node.config, node.guard, asked, info, ticket)
         port, events = Outbox(self._socket, rate), EventLog(loop.time, _about(info, ticket))
         line = Line(node.config.server, node.shared, beginning.guard, port, info, rate, node.detector_for, events)
+        if node.recordings is not None and beginning.may_be_recorded:
+            line = replace(line, recorder=Recorder(node.recordings, name, info, rate, port.taps, events))
         self._bytes_a_second = info.rate * info.channels * 2
         self._session = session = CallSession(beginning, line)
         logs.CALL_SID.set(info.call_sid)

@@ -12,7 +12,7 @@ from agentd import __version__
 
 METHODS = ("get", "put", "delete")
 TEXT, OBJECT, WHOLE = {"type": "string"}, {"type": "object"}, {"type": "integer", "minimum": 0}
-ANY: dict[str, Any] = {}  # as jambonz sent it
+ANY: dict[str, Any] = {}  # as jambonz sent it, or no JSON
 CALL_KEYS = ["sid", "call_sid", "account_sid", "direction", "call_status", "duration", "agent", "state"]
 
 
@@ -59,6 +59,7 @@ UPDATE = {
     "properties": {"type": {"enum": ["update_instructions", "inject_context", "update_tools", "generate_reply"]}},
 }
 ACCOUNT = _path("account_sid", "the call's `accountSid`; `default` where its metadata names none")
+NEWEST = "The newest, where there are several under one id; parts of it by `Range`."
 CALL = _path("call_sid", "the `callSid` that jambonz gave it")
 COUNT = {
     "summary": "How many live calls the account has",
@@ -157,6 +158,45 @@ DOCUMENT: dict[str, Any] = {
                 "responses": {"200": _said("the events", TEXT, "text/event-stream"), **_refused(400, 404, 503)},
             },
         },
+        "/v1/recordings": {
+            "get": {
+                "operationId": "listRecordings",
+                "summary": "The recordings that this machine has",
+                "description": "Those that the key is for, the newest first.",
+                "parameters": [_query("call_sid", "only those of this call")],
+                "responses": {
+                    "200": _said("the recordings", {"type": "array", "items": _ref("Recording")}),
+                    **_refused(),
+                },
+            },
+        },
+        "/v1/recordings/{call_sid}.wav": {
+            "get": {
+                "operationId": "getRecordedSound",
+                "summary": "What was heard and sent in a call: the caller left, the agent right",
+                "description": NEWEST,
+                "parameters": [CALL],
+                "responses": {"200": _said("16-bit PCM at 8 or 16 kHz", ANY, "audio/wav"), **_refused(404)},
+            },
+        },
+        "/v1/recordings/{call_sid}.jsonl": {
+            "get": {
+                "operationId": "getRecordedEvents",
+                "summary": "What happened in a call, an entry a line",
+                "description": f"{NEWEST} A second of an entry's `at` is a second of the sound.",
+                "parameters": [CALL],
+                "responses": {"200": _said("the entries", TEXT, "application/x-ndjson"), **_refused(404)},
+            },
+        },
+        "/v1/recordings/{call_sid}": {
+            "delete": {
+                "operationId": "deleteRecordings",
+                "summary": "Remove all recordings of a call",
+                "description": "Of a call that goes on nothing more is recorded.",
+                "parameters": [CALL],
+                "responses": {"204": _said("they are gone"), **_refused(404)},
+            },
+        },
         "/livez": {
             "get": {
                 "operationId": "isAlive",
@@ -205,7 +245,7 @@ DOCUMENT: dict[str, Any] = {
                 "400": "something else was expected",
                 "401": "a key was expected",
                 "403": "no key is configured, or the key is limited and the figures are of all",
-                "404": "no live call of this account has this id, or the key is not for it",
+                "404": "no call of this account, or no recording, has this id, or the key is not for it",
                 "408": "the body did not come",
                 "413": "the body is larger than 256 KiB",
                 "415": "the body is not JSON",
@@ -246,6 +286,17 @@ DOCUMENT: dict[str, Any] = {
                     "duration": {**WHOLE, "description": "seconds since the call reached this server"},
                     "agent": {**TEXT, "description": "the name of its agent"},
                     "state": {**TEXT, "description": "of the conversation: idle, listening, thinking, speaking, …"},
+                },
+            },
+            "Recording": {
+                "type": "object",
+                "required": ["call_sid", "account_sid", "agent", "since", "seconds", "bytes", "is_whole"],
+                "properties": {
+                    **dict.fromkeys(("call_sid", "account_sid", "agent"), TEXT),
+                    "since": {"type": "number", "description": "when the call began, in seconds of Unix time"},
+                    "seconds": {"type": "number", "description": "how long the sound is"},
+                    "bytes": WHOLE,
+                    "is_whole": {"type": "boolean", "description": "the call has ended, and all of it is there"},
                 },
             },
             "Change": {

@@ -84,6 +84,8 @@ class CallSession:
         """What is left to be told, and goodbye to the application."""
         told = outcome.payload(self._line.server.events.names)
         self.log.append("call_ended", **told, usage=self._line.meter.total())
+        if (recorder := self._line.recorder) is not None:
+            recorder.stop()
         next_: Verbs = []
         try:
             if self._ways is None and (ticket := self._beginning.ticket) is not None:  # its agent has not begun
@@ -95,7 +97,11 @@ class CallSession:
                     # The listen verb's own actionHook says what comes next, and jambonz asks that.
                     log.info("verbs of the actionHook are not run here", extra=self._fields(verbs=wanted))
         finally:
-            await self._beginning.end(next_)
+            try:
+                await self._beginning.end(next_)
+            finally:
+                if recorder is not None:
+                    await recorder.aclose()
 
     async def _finished(self, ways: Ways, outcome: Outcome) -> Verbs:
         wanted = await ways.finish(outcome)
@@ -296,6 +302,8 @@ class CallSession:
         if self._ways is not None:  # of an agent that was replaced before it ran
             self._spawn(self._ways.finish(Outcome(errors.DISCONNECTED)))
         agent = self._beginning.agent({**self._talk.standing.verb, **unwrap(verb)})
+        if self._line.recorder is not None:
+            self._line.recorder.agent_begins(is_recorded=agent.record)
         self._ways = ways = Ways(self._beginning, agent)
         call = self._line.call(agent, await ways.outside())
         self.part = call
