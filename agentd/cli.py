@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Coroutine
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -112,7 +113,7 @@ def _serve(args: argparse.Namespace) -> int:
     node = Node(config)
     if worker is None:
         _say_missing(config, node.shared)
-        server = Server(node, host, port)
+        server = Server(node, host, port, listening=partial(_say_console, config, host, node.console_key))
         _run(server.serve())
     else:
         worker.name_logs()
@@ -122,6 +123,7 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _parent(config: Config, host: str, port: int, count: int, argv: list[str]) -> int:
+    from agentd import access
     from agentd.ops import bus
     from agentd.ops.shared_metrics import shared_metrics
     from agentd.workers.parent import Parent, bind, command_of
@@ -137,12 +139,24 @@ def _parent(config: Config, host: str, port: int, count: int, argv: list[str]) -
 
     with shared_metrics(), tempfile.TemporaryDirectory(prefix="agentd-bus-") as folder:
         os.environ[bus.DIRECTORY] = folder
+        os.environ[access.CONSOLE_KEY] = key = access.console_key(os.environ)
+        _say_console(config, host, key, listening[0].getsockname()[1])
         return asyncio.run(run())
 
 
 def _say_missing(config: Config, shared: Any) -> None:
     for what in missing(config, shared):
         print(f"agentd: {what}", file=sys.stderr)
+
+
+def _say_console(config: Config, host: str, key: str, port: int) -> None:
+    """Where the console is. Its key is for whoever started the server: shown on a terminal only, and in no log."""
+    if not config.server.console.enable or not sys.stderr.isatty():
+        return
+    at = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
+    print(f"agentd: talk to an agent at http://{at}:{port}/", file=sys.stderr)
+    if not config.server.access.names_somebody:
+        print(f"agentd: and see and change every call at http://{at}:{port}/#key={key}", file=sys.stderr)
 
 
 def _workers(text: str) -> int:

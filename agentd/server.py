@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import FrameType
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from starlette.websockets import WebSocket
 from agentd import __version__, access
 from agentd.arrivals import Arrival
 from agentd.call import vendors
+from agentd.console import routes as console
 from agentd.drain import CODE, REASON, drain
 from agentd.jambonz import openapi, recordings, rest, scrape
 from agentd.jambonz.beginning import import_mcp
@@ -118,6 +119,7 @@ def build_app(node: Node) -> Starlette:
             *recordings.routes(node),
             *openapi.routes(),
             *scrape.routes(node),
+            *console.routes(node),
         ],
         middleware=[
             Middleware(access.Guard, node.config.server.access, node.console_key),
@@ -163,11 +165,18 @@ async def warm(node: Node) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn around :func:`build_app`. Port 0 takes a free one; :attr:`port` says which. A worker has the ``post`` to
-    the others.
+    """uvicorn around :func:`build_app`. Port 0 takes a free one; :attr:`port` says which, and so is ``listening`` told.
+    A worker has the ``post`` to the others.
     """
 
-    def __init__(self, node: Node, host: str, port: int, post: Post | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        host: str,
+        port: int,
+        post: Post | None = None,
+        listening: Callable[[int], None] = lambda port: None,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 build_app(node),
@@ -189,6 +198,7 @@ class Server(uvicorn.Server):
         logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
         self._node = node
         self._post = post
+        self._listening = listening
         self._unbegun = Unbegun()
         self._adopting: set[asyncio.Task[Any]] = set()
         self._draining: asyncio.Task[None] | None = None
@@ -209,6 +219,7 @@ class Server(uvicorn.Server):
         if self.started:
             who = access.in_words(self._node.config.server.access)
             log.info("listening", extra={"host": self.config.host, "who": who, "port": self.port})
+            self._listening(self.port)
             self._is_up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -217,6 +217,14 @@ class Tracing(ServerPart):
     content: bool = False
 
 
+class Console(ServerPart):
+    """Whether the page at `/` is there."""
+
+    in_words = "true, false or an object"
+
+    enable: bool = True
+
+
 class SmartTurn(ServerPart):
     """Where the weights of Smart Turn v3 lie (ONNX); without it they are looked for in an installed pipecat-ai."""
 
@@ -304,6 +312,7 @@ class Server(ServerPart):
     events: Events = Events()
     logs: Logs = Logs()
     tracing: Annotated[Tracing, shorthand("endpoint")] = Tracing()
+    console: Annotated[Console, shorthand("enable", bool)] = Console()
     turn: Turn = Turn()
     speech_cache: Annotated[SpeechCache, shorthand("enable", bool)] = SpeechCache()
     journal: Annotated[Journal, shorthand("enable", bool)] = Journal()

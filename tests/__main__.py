@@ -1,6 +1,6 @@
-"""The whole proof in one command: style, types, import rules, tests. Fails when any of the four does.
+"""The whole proof in one command: style, types, import rules, tests, and the console in a browser. Fails when any does.
 
-python -m tests            further arguments go to pytest
+python -m tests            further arguments go to pytest, and leave the browser out
 """
 
 import os
@@ -19,11 +19,13 @@ CHECKS = (
     ("import-linter", [BIN / "lint-imports"]),
     ("pytest", [sys.executable, "-m", "pytest", "-n", str(PROCESSES), *ASSERTS, *sys.argv[1:]]),
 )
+# In real time, with speech that is heard: when nothing else runs.
+BROWSER = ("browser", [sys.executable, "-m", "pytest", "-m", "browser"])
 
 
 def main() -> int:
     failed = []
-    for name, command in CHECKS:
+    for name, command in CHECKS if sys.argv[1:] else (*CHECKS, BROWSER):
         print(f"— {name}", flush=True)
         if subprocess.run([str(word) for word in command], cwd=Path(__file__).parent.parent).returncode:
             failed.append(name)

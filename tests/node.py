@@ -58,15 +58,15 @@ async def application(name: str, env: Mapping[str, str] = {}) -> AsyncIterator[s
             await reading
 
 
-def node_modules() -> Path:
-    """Where the Node SDK is; installed when it is not there yet."""
+def node_modules(package: str = SDK, version: str = VERSION) -> Path:
+    """Where a package of npm's is; installed when it is not there yet."""
     npm = shutil.which("npm")
     if shutil.which("node") is None or npm is None:
         if os.environ.get("CI"):
             pytest.fail("expected Node.js and npm, got none")
         pytest.skip("needs Node.js and npm")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "agentd-tests" / f"node-sdk-{VERSION}"
+    folder = cache / "agentd-tests" / f"{package.rpartition('/')[2]}-{version}"
     installed = folder / "installed"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -75,14 +75,14 @@ def node_modules() -> Path:
             how = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
             try:
                 subprocess.run(
-                    [npm, "install", *how, f"{SDK}@{VERSION}"],
+                    [npm, "install", *how, f"{package}@{version}"],
                     cwd=folder,
                     check=True,
                     capture_output=True,
                     timeout=INSTALLS_WITHIN,
                 )
             except (subprocess.SubprocessError, OSError) as exc:
-                pytest.fail(f"npm could not install {SDK}@{VERSION} ({type(exc).__name__})")
+                pytest.fail(f"npm could not install {package}@{version} ({type(exc).__name__})")
             installed.touch()
     return folder / "node_modules"
 

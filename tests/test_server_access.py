@@ -16,7 +16,7 @@ import httpx
 import pytest
 from starlette.routing import Route, WebSocketRoute
 
-from agentd.access import FAILURES, PUBLIC
+from agentd.access import FAILURES, PAGE, PUBLIC
 from agentd.server import Server
 from tests import virtual_time
 from tests.command import code_of
@@ -63,8 +63,9 @@ def some(path: str) -> str:
     return re.sub(r"\{[^}]*\}", "some", path)
 
 
-def test_every_route_but_two_wants_credentials_once_any_are_configured() -> None:
+def test_every_route_but_two_and_the_page_wants_credentials_once_any_are_configured() -> None:
     house = a_house(BOTH)
+    public = {*PUBLIC, "/", f"{PAGE}{{file}}"}
 
     async def main() -> None:
         async with client(house) as outside:
@@ -72,9 +73,9 @@ def test_every_route_but_two_wants_credentials_once_any_are_configured() -> None
             for route in asked:
                 for method in route.methods or ():
                     answer = await outside.request(method, some(route.path))
-                    assert (answer.status_code == 401) is (route.path not in PUBLIC), route
-            assert {route.path for route in asked} > PUBLIC
-            for path in ("/nothing", "/livez/", "/healthz/../v1/calls/c/events"):
+                    assert (answer.status_code == 401) is (route.path not in public), route
+            assert {route.path for route in asked} > public
+            for path in ("/nothing", "/livez/", "/healthz/../v1/calls/c/events", "/console"):
                 assert (await outside.get(path)).status_code == 401
         sockets = [route for route in house.app.routes if isinstance(route, WebSocketRoute)]
         for socket in sockets:

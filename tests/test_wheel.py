@@ -54,6 +54,12 @@ def test_the_built_in_agent_comes_with_it(site: Path) -> None:
     assert python(site, "from agentd.cli import main; main(['verb', 'demo'])").startswith("{")
 
 
+def test_the_console_comes_with_it(site: Path) -> None:
+    page = Path("agentd") / "console" / "page"
+    names = sorted(path.name for path in (ROOT / page).iterdir())
+    assert "index.html" in names and sorted(path.name for path in (site / page).iterdir()) == names
+
+
 def test_it_holds_no_tests_and_no_benchmarks(site: Path) -> None:
     (wheel,) = site.parent.glob("agentd-*.whl")
     with zipfile.ZipFile(wheel) as files:

@@ -158,6 +158,13 @@ DOCUMENT: dict[str, Any] = {
                 "responses": {"200": _said("the events", TEXT, "text/event-stream"), **_refused(400, 404, 503)},
             },
         },
+        "/v1/console": {
+            "get": {
+                "operationId": "getConsole",
+                "summary": "Which agents the console may talk to, and whether it may know and change other calls",
+                "responses": {"200": _said("what its page may do", _ref("Console")), **_refused()},
+            },
+        },
         "/v1/recordings": {
             "get": {
                 "operationId": "listRecordings",
@@ -260,6 +267,11 @@ DOCUMENT: dict[str, Any] = {
                 "type": "object",
                 "required": ["inbound", "outbound"],
                 "properties": {"inbound": WHOLE, "outbound": WHOLE},
+            },
+            "Console": {
+                "type": "object",
+                "required": ["version", "may_know", "agents"],
+                "properties": {"version": TEXT, "may_know": {"type": "boolean"}, "agents": {"type": "array"}},
             },
             "Health": {
                 "type": "object",

@@ -1,0 +1,85 @@
+// What the page asks of the server. The key lives as long as the tab, and goes nowhere but into the headers to it.
+
+const KEPT = "agentd.key";
+const AGAIN = 700;   // ms until a stream that broke is asked for anew
+const PATIENCE = 12; // attempts in a row before it is given up
+
+export class Refused extends Error {
+  constructor(status, message) { super(message); this.status = status; }
+}
+
+export const key = {
+  get: () => sessionStorage.getItem(KEPT) ?? "",
+  set: (value) => (value ? sessionStorage.setItem(KEPT, value) : sessionStorage.removeItem(KEPT)),
+};
+
+function headers(secret, more = {}) {
+  const found = new Headers(more);
+  if (key.get()) found.set("authorization", `Bearer ${key.get()}`);
+  if (secret) found.set("call-secret", secret);
+  return found;
+}
+
+// An answer that is one; else Refused, in the server's own words.
+export async function ask(path, { method = "GET", body, secret } = {}) {
+  const options = { method, headers: headers(secret, body ? { "content-type": "application/json" } : {}), cache: "no-store" };
+  if (body) options.body = JSON.stringify(body);
+  const response = await fetch(path, options).catch(() => { throw new Refused(0, "the server does not answer"); });
+  if (response.ok) return response;
+  const told = await response.json().catch(() => ({}));
+  throw new Refused(response.status, told.msg ?? `the server said ${response.status}`);
+}
+
+export const json = async (path, options) => (await ask(path, options)).json();
+
+// The events of a call, from its first to its last: `onEntry` for each, `onEnd` once with "end", "late", "lost" or the
+// words of a refusal. A stream that breaks goes on behind the entry that it had last. Returns a function that leaves it.
+export function follow(callSid, { secret, onEntry, onEnd }) {
+  const leaving = new AbortController();
+  let last = "", failures = 0;
+
+  async function once() {
+    const response = await fetch(`/v1/calls/${encodeURIComponent(callSid)}/events?sound=1`, {
+      headers: headers(secret, last ? { "last-event-id": last } : {}), cache: "no-store", signal: leaving.signal,
+    });
+    if (!response.ok) throw new Refused(response.status, (await response.json().catch(() => ({}))).msg ?? `${response.status}`);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "", how = null;
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return how;
+      failures = 0;
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        if (block.startsWith(":")) continue;
+        const fields = Object.fromEntries(block.split("\n").map((line) => [line.slice(0, line.indexOf(": ")), line.slice(line.indexOf(": ") + 2)]));
+        if (fields.id === undefined) {
+          how = fields.event;
+          continue;
+        }
+        last = fields.id;
+        onEntry(JSON.parse(fields.data));
+      }
+    }
+  }
+
+  (async () => {
+    for (;;) {
+      try {
+        const how = await once();
+        if (how === "end") return onEnd("end");
+      } catch (error) {
+        if (leaving.signal.aborted) return;
+        // A call that was just dialled is not there yet; one that is over is not there any more.
+        const isFinal = error instanceof Refused && error.status !== 404 && error.status < 500;
+        if (isFinal || (error.status === 404 && last)) return onEnd(last ? "end" : error.message);
+        if (failures >= PATIENCE) return onEnd(error.message);
+      }
+      failures += 1;
+      await new Promise((resolve) => setTimeout(resolve, AGAIN));
+      if (leaving.signal.aborted) return;
+    }
+  })();
+  return () => leaving.abort();
+}
