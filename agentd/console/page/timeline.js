@@ -209,6 +209,7 @@ export class Timeline {
 
   // Each word where it was heard, or behind the one before where that needs the room; none beyond the next reply.
   #replyWords(reply, until) {
+    if (!this.#isSeen(reply.stretches[0].from, until)) return;
     const { pen } = this, [top, height] = ROWS.agentWords;
     let free = -Infinity;
     pen.save();
@@ -235,10 +236,11 @@ export class Timeline {
   #marks() {
     let free = -Infinity;
     for (const { at, kind, label } of this.model.marks) {
+      if (!this.#isSeen(at - 5, at + 5)) continue;  // a label may be pushed on by those before it
       const colour = kind === "user_interruption" || kind.endsWith("failed") ? "bad" : "soft";
       this.#line(at, colour, ROWS.state[0], ROWS.agentWords[0]);
       const x = Math.max(this.#x(at) + 3, free);
-      if (this.#isSeen(at - 1, at + 1)) this.#text(label, x, ROWS.marks, colour);
+      this.#text(label, x, ROWS.marks, colour);
       free = x + this.pen.measureText(label).width + 6;
     }
   }
