@@ -3,6 +3,7 @@
 const RATE = 16000;  // Hz, both ways
 const PROTOCOL = "audio.jambonz.org", KEY_PROTOCOL = "agentd.key.";
 const KEY_LENGTH = "1600";  // of a pressed key, in 8 kHz samples
+const PATIENCE = 5000;      // ms for the browser to begin to play
 
 // What the browser's own errors mean for whoever wants to talk.
 const WHY = {
@@ -31,7 +32,7 @@ export class Phone extends EventTarget {
     try {
       this.out = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
       await this.out.audioWorklet.addModule("/console/worklets.js");
-      await this.out.resume();
+      await started(this.out);
       this.playout = new AudioWorkletNode(this.out, "playout", { numberOfInputs: 0, outputChannelCount: [1] });
       this.playout.connect(this.out.destination);
       this.playout.port.onmessage = ({ data }) => {
@@ -126,7 +127,7 @@ export class Phone extends EventTarget {
           if (data.level !== undefined) this.#tell("mic", this.isMuted ? 0 : data.level);
           else if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(data.frame);
         };
-        await context.resume();
+        await started(context);
         Object.assign(this, { in: context, stream });
         this.mute(this.isMuted);
         if (this.isOver) this.#unplug(stream);
@@ -160,6 +161,13 @@ export class Phone extends EventTarget {
   }
 
   #tell(type, detail) { this.dispatchEvent(new CustomEvent(type, { detail })); }
+}
+
+// Without a loudspeaker some browsers never begin, and never say so.
+async function started(context) {
+  const late = new Promise((resolve) => setTimeout(resolve, PATIENCE, false));
+  if (await Promise.race([context.resume().then(() => true), late])) return;
+  throw new Error("the browser does not play any sound: is there a loudspeaker?");
 }
 
 function random() {
