@@ -54,7 +54,7 @@ def routes(node: Node) -> list[Route]:
         return []
     files = {path.name: _read(path) for path in resources.files("agentd.console").joinpath("page").iterdir()}
 
-    def file(request: Request) -> Response:
+    async def file(request: Request) -> Response:
         found = files.get(request.path_params.get("file", "index.html"))
         if found is None:
             raise HTTPException(404, "expected a file of the console, got none of this name")
@@ -63,14 +63,11 @@ def routes(node: Node) -> list[Route]:
             return Response(status_code=304, headers=headers)
         return Response(found.body, headers=headers, media_type=found.kind)
 
-    async def serve(request: Request) -> Response:
-        return file(request)
-
     async def about(request: Request) -> Response:
         told = json.dumps(_about(node, access.rights_of(request.scope)))
         return Response(told, media_type="application/json", headers={"cache-control": "no-store"})
 
-    return [Route("/", serve), Route("/console/{file}", serve), Route("/v1/console", about)]
+    return [Route("/", file), Route(f"{access.PAGE}{{file}}", file), Route("/v1/console", about)]
 
 
 def _about(node: Node, rights: access.Rights) -> dict[str, Any]:
