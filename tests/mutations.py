@@ -16,7 +16,8 @@ PACKAGES = ("agentd", "providers", "turn", "config", "tests", "benchmarks")
 TESTS = (
     "tests/test_turn_*.py tests/test_playout.py tests/test_speech.py tests/test_sentences.py tests/test_sender.py "
     "tests/test_history.py tests/test_audio_feed.py tests/test_reply.py tests/test_call_*.py tests/test_simulation.py "
-    "tests/test_models.py tests/test_voices.py tests/test_fallbacks.py tests/test_keypad.py"
+    "tests/test_models.py tests/test_voices.py tests/test_fallbacks.py tests/test_keypad.py "
+    "tests/test_console.py tests/test_console_modules.py tests/test_levels.py"
 ).split()
 
 
@@ -426,6 +427,75 @@ BUGS: tuple[Bug, ...] = (
         "agentd/call/history.py",
         '        """\n        self.messages += messages\n',
         '        """\n        self.messages[-1:-1] = messages\n',
+    ),
+    Bug(
+        "console: an onlooker is told the words",
+        "agentd/ops/stream.py",
+        "entry if self._view.words else wordless(entry)",
+        "entry",
+    ),
+    Bug(
+        "console: an onlooker changes calls",
+        "agentd/jambonz/rest.py",
+        "    if not may_know(request, call.proof):",
+        "    if may_know(request, call.proof) is None:",
+    ),
+    Bug(
+        "console: any secret is that of any call",
+        "agentd/ops/registry.py",
+        "secret is not None and hmac.compare_digest(_digest(secret), proof)",
+        "secret is not None",
+    ),
+    Bug(
+        "console: a page is trusted as a program is",
+        "agentd/access.py",
+        "or not knock.is_page or",
+        "or not knock.is_page or knock.is_page or",
+    ),
+    Bug(
+        "console: keys can be guessed for as long as one likes",
+        "agentd/access.py",
+        """        self._failures.failed(address, now)
+        return unauthorized("keys")
+""",
+        """        return unauthorized("keys")
+""",
+    ),
+    Bug(
+        "console: what nobody has thought of is shown",
+        "agentd/ops/wordless.py",
+        "if (key in FIGURES if",
+        "if (True if",
+    ),
+    Bug(
+        "console: levels are measured for ever",
+        "agentd/jambonz/levels.py",
+        "            if now > self.until:",
+        "            if now < self.until < now:",
+    ),
+    Bug(
+        "console: what was silenced has a level",
+        "agentd/jambonz/levels.py",
+        "        self._agent.cut(math.ceil(now / STEP))\n",
+        "",
+    ),
+    Bug(
+        "console: the parts of a gap lie over each other",
+        "agentd/console/page/model.js",
+        "    from += latency[name];",
+        "    from = latency[name];",
+    ),
+    Bug(
+        "console: killAudio answers no mark",
+        "agentd/console/page/jitter.js",
+        'this.tell(chunk.mark, "cleared");',
+        "{}",
+    ),
+    Bug(
+        "console: a stream that broke begins anew",
+        "agentd/console/page/api.js",
+        "        last = fields.id;",
+        '        last = "";',
     ),
 )
 

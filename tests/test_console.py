@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import logging
 import re
 from importlib import resources
 from typing import Any
@@ -178,7 +179,8 @@ def test_whoever_makes_a_call_by_the_page_sees_and_changes_it() -> None:
     virtual_time.run(main())
 
 
-def test_the_secret_of_a_call_is_shown_to_nobody() -> None:
+def test_the_secret_of_a_call_is_shown_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     house = a_house()
     told = virtual_time.run(told_of_a_turn(house, key(house.node.console_key), callSecret=SECRET))
     assert SECRET not in told
@@ -191,6 +193,7 @@ def test_the_secret_of_a_call_is_shown_to_nobody() -> None:
             assert shown.count(SID) == 4 and SECRET not in shown
 
     virtual_time.run(main())
+    assert SID in caplog.text and SECRET not in caplog.text and house.node.console_key not in caplog.text
 
 
 def test_a_call_without_a_secret_is_nobodys_own() -> None:

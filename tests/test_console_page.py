@@ -118,6 +118,7 @@ def test_a_person_talks_to_the_demo_and_sees_each_turn(tmp_path: Path) -> None:
             # A question by voice is answered. A caller who was not understood says it again.
             for attempt in range(3):
                 await person.say(page, asked)
+                await page.wait_for_function("() => document.getElementById('agent-level').value > 0.3")
                 await expect(turns).to_have_count(2 + attempt)
                 if ASKED in await turns.last.inner_text():
                     break
