@@ -209,7 +209,7 @@ def test_a_hang_up_during_a_speculation_leaves_nothing(verb: dict[str, Any]) -> 
     virtual_time.run(main())
     types = {entry["type"] for entry in house.logs[-1].entries}
     looked_at = {"speech_started", "speech_stopped", "speculation", "prompt", "discarded"}  # by who watches the call
-    assert types == {"call_began", "state", "partial", "call_ended", *looked_at}
+    assert types == {"call_began", "part", "state", "partial", "call_ended", *looked_at}
 
 
 def test_a_speculation_whose_words_vanish_is_never_released() -> None:

@@ -18,6 +18,7 @@ def test_a_turn_is_told_from_the_callers_first_sound_to_the_agents_last() -> Non
     types = [entry["type"] for entry in house.logs[0].entries if entry["type"] not in ("state", "model_answered")]
     assert types == [
         "call_began",
+        "part",
         "speech_started",
         "speech_stopped",
         "final",

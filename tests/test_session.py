@@ -86,6 +86,19 @@ def test_verbs_are_run_in_their_order_and_hangup_ends_the_call() -> None:
     virtual_time.run(main())
 
 
+def test_what_is_said_without_an_agent_is_on_the_calls_timeline() -> None:
+    async def main() -> None:
+        async with hosted([{"verb": "say", "text": "Welcome."}, {"verb": "agent"}]) as (_, house, call):
+            await call.until(lambda: house.entries("said"))
+            await call.until(lambda: len(house.entries("part")) == 2)
+        assert [entry["role"] for entry in house.entries("part")] == ["application", "agent"]
+        (heard,), (played,) = house.entries("reply_heard"), house.entries("reply_played")
+        assert (heard["reply"], played["reply"]) == (1, 1) and heard["at"] < played["at"]
+        assert house.entries("spoken")[0]["words"] == [(0.0, "Welcome.")]
+
+    virtual_time.run(main())
+
+
 def test_config_names_the_voice_of_what_comes_and_a_say_may_have_its_own() -> None:
     async def main() -> None:
         voice = {"vendor": "scripted", "voice": "Ada"}

@@ -29,7 +29,7 @@ from config import payloads
 from config.verb import Agent
 from providers.base import ProviderError
 from turn.actions import Action, Cause, Cut, Discard, EndCall, EndTurn, Generate, Hold, KeepRemark, Release, Resume
-from turn.events import CallEnded, CallStarted, Event, HangupRequested, KeyPressed, ReplyHeard, ReplyPlayed
+from turn.events import CallEnded, CallStarted, HangupRequested, KeyPressed
 from turn.latency import Latency, TurnClock
 from turn.machine import TurnMachine
 
@@ -66,7 +66,7 @@ class Call:
         self.machine = TurnMachine(setup.settings(agent, greets=not self._left.has_begun))
         self._funnel = Funnel(self.machine, self._perform, self._crashed, self.log)
         self.feed = self._funnel.feed
-        self.sender = Sender(playback_rate, port, self._told_by_sender)
+        self.sender = Sender(playback_rate, port, self._funnel.from_sender)
         self.outcome: Outcome | None = None
         self._outside = outside
         self._names = event_names
@@ -136,6 +136,7 @@ class Call:
                     if self._filler is not None:
                         self._filler.begin()
                     self.history.tell({"kind": "began"})
+                    self.log.append("part", role="agent")
                     self.feed(CallStarted())
                     if self._left.has_begun:
                         self._updates.go_on(self._left.cue())
@@ -186,16 +187,6 @@ class Call:
     def stop(self, reason: str) -> None:
         """The server wants the call to end."""
         self._end(Outcome(reason))
-
-    def _told_by_sender(self, event: Event) -> None:
-        match event:
-            case ReplyHeard(reply):
-                self.log.append("reply_heard", reply=reply)
-            case ReplyPlayed(reply):
-                self.log.append("reply_played", reply=reply)
-            case _:
-                pass
-        self.feed(event)
 
     # What the machine says --------------------------------------------------------------------------------
 

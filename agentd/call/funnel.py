@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from agentd.ops.log import EventLog
 from turn.actions import Action
-from turn.events import Event
+from turn.events import Event, ReplyHeard, ReplyPlayed
 from turn.machine import State, TurnMachine
 
 log = logging.getLogger("agentd.call")
@@ -34,6 +34,17 @@ class Funnel:
         """Tell the machine what happened, and do what it says. What that brings about in turn waits its turn."""
         self._inbox.append(event)
         self._advance()
+
+    def from_sender(self, event: Event) -> None:
+        """The same for what becomes of a reply's sound, which is told in the log, too."""
+        match event:
+            case ReplyHeard(reply):
+                self._log.append("reply_heard", reply=reply)
+            case ReplyPlayed(reply):
+                self._log.append("reply_played", reply=reply)
+            case _:
+                pass
+        self.feed(event)
 
     def stop_timer(self) -> None:
         """The call is over: what happens is still taken, what is overdue no longer."""

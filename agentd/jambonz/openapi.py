@@ -72,7 +72,11 @@ DOCUMENT: dict[str, Any] = {
     "info": {
         "title": "agentd",
         "version": __version__,
-        "description": "The live calls of this server, as jambonz's REST interface has them, and their events.",
+        "description": (
+            "The live calls of this server, as jambonz's REST interface has them, and their events. Where nobody is "
+            "named under `access`, a page in a browser brings the console's key, or in the header `call-secret` the "
+            "`callSecret` of a call of its own; without either it is told no words and no numbers, and changes nothing."
+        ),
         "license": {"name": "MIT", "identifier": "MIT"},
     },
     "servers": [{"url": "/"}],

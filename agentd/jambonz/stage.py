@@ -118,7 +118,7 @@ class Stage:
             replace(settings, greeting=False, tentative=False, early=False, sticky=True, no_response=0.0, keys=True)
         )
         self._funnel = Funnel(self.machine, self._perform, self._crashed, log)
-        self.sender = Sender(playback_rate, port, self._funnel.feed)
+        self.sender = Sender(playback_rate, port, self._funnel.from_sender)
         self._agent = agent
         self._rates = (rate, playback_rate)
         self._ear_for = ear_for
@@ -144,6 +144,7 @@ class Stage:
         async with asyncio.TaskGroup() as self._tasks:
             try:
                 self.sender.open()
+                self._log.append("part", role="application")
                 self._funnel.feed(CallStarted())
                 begun.set()
                 await self._over.wait()
@@ -275,8 +276,10 @@ class Stage:
                 self._listener.interrupted()
                 self._ended(reply, is_interrupted=True)
             case Hold():
+                self._log.append("hold", plays_on_ms=self.sender.plays_on_ms)
                 self.sender.hold()
             case Resume():
+                self._log.append("resume")
                 self.sender.resume()
             case Cut():
                 self._log.add(payloads.user_interruption())

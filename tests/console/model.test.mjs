@@ -120,6 +120,20 @@ test("a log without words is a picture all the same", () => {
   assert.equal(model.promptsOf(model.turns[0])[0].messages, null);
 });
 
+test("what an application says by itself is a turn, and its replies are not mixed up with an agent's", () => {
+  const model = made([
+    { type: "part", at: 0, role: "application" }, { type: "spoken", at: 0.1, reply: 1, words: [[0, "Welcome."]], until: 0.5 },
+    { type: "reply_heard", at: 0.2, reply: 1 }, { type: "reply_played", at: 0.7, reply: 1 },
+    { type: "said", at: 0.7, text: "Welcome.", interrupted: false },
+    { type: "part", at: 1, role: "agent" }, { type: "spoken", at: 1.1, reply: 1, words: [[0, "Hello."]], until: 0.5 },
+    { type: "reply_heard", at: 1.2, reply: 1 },
+  ]);
+  assert.deepEqual(model.turns.map((turn) => [turn.cause, turn.response]), [["application", "Welcome."]]);
+  assert.deepEqual([...model.replies.values()].map((reply) => model.heardWords(reply).map((word) => [word.from, word.text])),
+    [[[0.2, "Welcome."]], [[1.2, "Hello."]]]);
+  assert.equal(transcript(model), "[00:00.7] Agent: Welcome.\n");
+});
+
 test("a part that is absent is not there, and an unheard turn has no total", () => {
   assert.deepEqual(waterfall({ stt_ms: 100, llm_ms: 50 }), {
     parts: [{ name: "stt_ms", ms: 100, from: 0 }, { name: "llm_ms", ms: 50, from: 100 }], sum: 150, total: null,

@@ -21,7 +21,8 @@ export class CallModel {
     this.about = {};
     this.states = [];        // {state, from, to}
     this.speech = [];        // the caller's: {from, to, text, isFinal}
-    this.replies = new Map();  // by number: {number, stretches: [{from, to, at}], words: [[seconds, text]], until}
+    this.replies = new Map();  // {stretches: [{from, to, at}], words: [[seconds, text]], until}
+    this.part = 0;           // an agent, or an application that speaks by itself: each counts its replies anew
     this.speculations = [];  // {reply, from, to, fate}
     this.tools = [];         // {id, name, arguments, result, from, to, rtt}
     this.marks = [];         // {at, kind, label, entry}
@@ -83,6 +84,7 @@ export class CallModel {
   #taken = {
     call_began(entry) { this.about = entry; },
     recording() { this.isRecorded = true; },
+    part() { this.part += 1; this.playing = null; },
     state(entry) {
       const before = this.states.at(-1);
       if (before) before.to = entry.at;
@@ -134,18 +136,17 @@ export class CallModel {
       if (tool) Object.assign(tool, { to: entry.at, result: entry.result, rtt: entry.rtt_ms });
     },
     turn_end(entry) {
-      this.#silence(entry.at);
-      this.playing = null;
-      const turn = this.open;
-      Object.assign(turn, { number: entry.turn, to: entry.at, payload: entry, cause: entry.cause,
+      this.#close({ number: entry.turn, to: entry.at, payload: entry, cause: entry.cause,
         transcript: entry.transcript ?? "", response: entry.response ?? "", hearing: "", waterfall: waterfall(entry.latency ?? {}),
         gap: gap(entry.instants ?? {}, entry.latency ?? {}) });
       const fate = entry.latency?.preflight?.result;
       // A miss was discarded; of one that was released `turn_end` says whether words were at hand.
-      const mine = this.speculations.find((each) => each.reply === entry.reply);
+      const mine = this.speculations.findLast((each) => each.reply === entry.reply);
       if (fate && mine?.fate === "released") mine.fate = fate;
-      this.turns.push(turn);
-      this.open = this.#newTurn(entry.at);
+    },
+    said(entry) {  // by the application itself
+      this.#close({ to: entry.at, payload: entry, cause: "application", response: entry.text ?? "", hearing: "",
+        waterfall: waterfall({}), gap: [] });
     },
     sound(entry) {
       this.step = entry.step;
@@ -173,8 +174,17 @@ export class CallModel {
   }
 
   #reply(number) {
-    if (!this.replies.has(number)) this.replies.set(number, { number, stretches: [], words: [], until: null });
-    return this.replies.get(number);
+    const name = `${this.part}/${number}`;
+    if (!this.replies.has(name)) this.replies.set(name, { stretches: [], words: [], until: null });
+    return this.replies.get(name);
+  }
+
+  // The turn that was open is over, and is this.
+  #close(turn) {
+    this.#silence(turn.to);
+    this.playing = null;
+    this.turns.push(Object.assign(this.open, turn));
+    this.open = this.#newTurn(turn.to);
   }
 
   #silence(at) {

@@ -57,13 +57,13 @@ export class TurnList {
   #item(turn) {
     const { payload } = turn, wait = turn.waterfall.total;
     const head = el("div", { class: "turn-head" },
-      el("b", {}, turn.cause === "greeting" ? "Greeting" : `Turn ${turn.number}`),
+      el("b", {}, { greeting: "Greeting", application: "The application" }[turn.cause] ?? `Turn ${turn.number}`),
       el("time", {}, clock(payload.instants?.taken ?? turn.from)),
       wait === null ? null : el("span", {}, `${wait} ms until the first sound`),
       ...this.#badges(turn));
     const words = el("div", {},
       turn.transcript ? said(turn.cause === "request" ? "asked" : "caller", turn.transcript) : null,
-      turn.response ? said("agent", turn.response) : el("p", { class: "soft" }, payload.response === undefined ? "Words are shown with a key." : "Nothing was heard."));
+      turn.response ? said("agent", turn.response) : el("p", { class: "soft" }, (payload.response ?? payload.text) === undefined ? "Words are shown with a key." : "Nothing was heard."));
     const inside = el("details", { class: "inside" }, el("summary", {}, "Prompt, events, payload"));
     inside.addEventListener("toggle", () => {
       if (inside.open && inside.childElementCount === 1) inside.append(...this.#inside(turn));
