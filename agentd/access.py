@@ -39,6 +39,7 @@ EVERY_ADDRESS, THIS_MACHINE = "0.0.0.0", "127.0.0.1"
 RIGHTS = "agentd.rights"  # the key of an ASGI scope
 # A page cannot send headers with a websocket: its key is one of the subprotocols that it offers, as base64url.
 KEY_PROTOCOL = "agentd.key."
+CONSOLE = "agentd-console"  # what its requests are marked with
 CONSOLE_KEY = "AGENTD_CONSOLE_KEY"  # in the environment, where several processes have one
 
 Door = Literal["listen", "keys"]
@@ -300,7 +301,8 @@ def _knock(scope: Scope) -> Knock:
     if authorization is None and (key := _key_among(scope.get("subprotocols", []))) is not None:
         door, authorization = "keys", f"Bearer {key}"
     origin = headers.get("origin")
-    is_page = origin is not None or "sec-fetch-site" in headers
+    # Over http and from another machine browsers do not say what asks: the console's page says it itself.
+    is_page = origin is not None or "sec-fetch-site" in headers or headers.get("x-requested-with") == CONSOLE
     return Knock(door, (scope.get("client") or ("",))[0], authorization, origin, headers.get("host"), is_page)
 
 

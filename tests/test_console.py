@@ -107,11 +107,12 @@ def test_whoever_wants_no_console_has_none() -> None:
 # Where nobody is named -----------------------------------------------------------------------------------
 
 
-def test_a_page_without_a_key_may_phone_and_look_on() -> None:
+@pytest.mark.parametrize("mark", [PAGE, {"x-requested-with": "agentd-console"}], ids=["the browser's", "its own"])
+def test_a_page_without_a_key_may_phone_and_look_on(mark: dict[str, str]) -> None:
     house = a_house()
 
     async def main() -> None:
-        async with browser(house) as page, house.call(headers={"origin": "http://localhost:8080"}) as call:
+        async with browser(house, mark) as page, house.call(headers={"origin": "http://localhost:8080"}) as call:
             await call.until(lambda: len(house.node.calls))
             about = (await page.get("/v1/console")).json()
             assert (about["may_know"], [each["name"] for each in about["agents"]]) == (False, ["demo"])

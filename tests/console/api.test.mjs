@@ -36,6 +36,7 @@ test("events that come in arbitrary pieces are taken in order, and comments pass
   assert.deepEqual(await followed({ secret: "s" }), [["one", "two"], "end"]);
   assert.equal(asked[0].path, "/v1/calls/a%20call/events?sound=1");
   assert.equal(asked[0].headers["call-secret"], "s");
+  assert.equal(asked[0].headers["x-requested-with"], "agentd-console");
 });
 
 test("a stream that breaks goes on behind the last entry", async () => {

@@ -14,7 +14,7 @@ export const key = {
 };
 
 function headers(secret, more = {}) {
-  const found = new Headers(more);
+  const found = new Headers({ "x-requested-with": "agentd-console", ...more });
   if (key.get()) found.set("authorization", `Bearer ${key.get()}`);
   if (secret) found.set("call-secret", secret);
   return found;
