@@ -136,36 +136,24 @@ class Gate:
             found = ANYTHING if self._access.open else _from_here(knock)
             if isinstance(found, Refusal) or not knock.is_page or knock.door == "listen":
                 return found
-            return self._page(knock, now)
+            is_keyless = credential(knock.door, knock.authorization) is None
+            return ONLOOKER if is_keyless else self._open(self._console, knock, now)
         if not self._rings[knock.door]:
             return Refusal(403, f"nobody may come in here: access.{knock.door} in agentd.yaml names nobody")
+        return self._open(self._rings[knock.door], knock, now)
+
+    def _open(self, ring: "Ring", knock: Knock, now: float) -> Rights | Refusal:
         address = prefix(knock.address)
         if wait := self._failures.wait(address, now):
-            return _too_many(wait)
+            message = f"expected at most {FAILURES} failures a minute from one address, got more"
+            return Refusal(429, message, (("retry-after", str(math.ceil(wait))),))
         given = credential(knock.door, knock.authorization)
         if given is not None:
-            if rights := self._rings[knock.door].open(given):
+            if rights := ring.open(given):
                 return rights
             self._failures.failed(address, now)
         # No credentials at all is no guess: many clients bring them only when they are asked to.
         return unauthorized(knock.door)
-
-    def _page(self, knock: Knock, now: float) -> Rights | Refusal:
-        """A page where nobody is named: one that brings no key looks on, one that brings a wrong one is told so."""
-        address, given = prefix(knock.address), credential("keys", knock.authorization)
-        if given is None:
-            return ONLOOKER
-        if wait := self._failures.wait(address, now):
-            return _too_many(wait)
-        if rights := self._console.open(given):
-            return rights
-        self._failures.failed(address, now)
-        return unauthorized("keys")
-
-
-def _too_many(wait: float) -> Refusal:
-    message = f"expected at most {FAILURES} failures a minute from one address, got more"
-    return Refusal(429, message, (("retry-after", str(math.ceil(wait))),))
 
 
 def unauthorized(door: Door) -> Refusal:

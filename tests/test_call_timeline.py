@@ -53,7 +53,7 @@ def test_a_log_begins_with_what_the_call_is() -> None:
 
 
 def test_each_prompt_is_told_as_what_is_new_in_it() -> None:
-    house = House(agent(["one", "two"], ["First.", "Second."], llm={}))
+    house = House(agent(["one", "two"], ["First.", "Second."]))
 
     async def main() -> None:
         async with house.call() as call:

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from config.verb import Agent
 from tests import virtual_time
 from tests.whole_call import House, agent, say
 
@@ -23,15 +25,16 @@ def a_log() -> list[dict[str, object]]:
         [{"after": 0.0, "partial": said}, {"after": 0.6, "final": said}] if said else ""
         for said in ("what is six times seven", "tell me more", "", "stop it")
     ]
-    llm = {"first": 0.02, "llmOptions": {"systemPrompt": "Be brief."}}
-    talker = agent(
-        finals, ["Hello.", LOOK, "It is 42.", LONG, "All right."], llm=llm, greeting=True, tools=["calculator"],
+    verb: dict[str, Any] = agent(
+        finals,
+        ["Hello.", LOOK, "It is 42.", LONG, "All right."],
+        llm={"first": 0.02},
+        greeting=True,
+        tools=["calculator"],
         earlyGeneration=True,
-    )  # fmt: skip
-    talker = talker.model_validate(
-        {**talker.given(), "llm": {**talker.given()["llm"], "llmOptions": llm["llmOptions"]}}
-    )
-    house = House(talker)
+    ).given()
+    verb["llm"]["llmOptions"] = {"systemPrompt": "Be brief."}
+    house = House(Agent.parse(verb))
 
     async def main() -> None:
         async with house.call() as call:

@@ -259,29 +259,23 @@ def test_a_call_is_watched_changed_recorded_and_ended(tmp_path: Path, monkeypatc
 async def change(page: Page) -> None:
     """Each of the four updates, and one that is refused."""
     await page.locator("summary", has_text="Change the call").click()
-    note = page.locator("#changed")
-    form = page.locator("form[data-type=update_instructions]")
-    await form.get_by_label("The system prompt from now on").fill("Be brief.")
-    await form.get_by_role("button").click()
-    await expect(note).to_have_text("Other instructions: taken over.")
-    form = page.locator("form[data-type=inject_context]")
-    await form.get_by_role("button").click()
-    await expect(note).to_contain_text("expected messages[0] to have a content, but it is empty")
-    await form.get_by_label("What is to be known").fill("The caller is a member.")
-    await form.get_by_role("button").click()
-    await expect(note).to_have_text("More context: taken over.")
-    form = page.locator("form[data-type=update_tools]")
-    await form.get_by_label("The application's tools, as JSON").fill("[{")
-    await form.get_by_role("button").click()
-    await expect(note).to_have_text("Other tools: expected JSON, got something else")
-    await form.get_by_label("The application's tools, as JSON").fill("[]")
-    await form.get_by_role("button").click()
-    await expect(note).to_have_text("Other tools: taken over.")
-    form = page.locator("form[data-type=generate_reply]")
-    await form.get_by_label("What it answers").fill("Is anybody there?")
-    await form.get_by_label("Now, whoever is speaking").check()
-    await form.get_by_role("button").click()
-    await expect(note).to_have_text("Ask for a reply: taken over.")
+
+    async def ask(update: str, label: str, text: str, told: str | re.Pattern[str]) -> None:
+        form = page.locator(f"form[data-type={update}]")
+        await form.get_by_label(label).fill(text)
+        await form.get_by_role("button").click()
+        await expect(page.locator("#changed")).to_have_text(told)
+
+    prompt, context = "The system prompt from now on", "What is to be known"
+    empty = re.compile(re.escape("expected messages[0] to have a content, but it is empty"))
+    tools = "The application's tools, as JSON"
+    await ask("update_instructions", prompt, "Be brief.", "Other instructions: taken over.")
+    await ask("inject_context", context, "", empty)
+    await ask("inject_context", context, "The caller is a member.", "More context: taken over.")
+    await ask("update_tools", tools, "[{", "Other tools: expected JSON, got something else")
+    await ask("update_tools", tools, "[]", "Other tools: taken over.")
+    await page.get_by_label("Now, whoever is speaking").check()
+    await ask("generate_reply", "What it answers", "Is anybody there?", "Ask for a reply: taken over.")
 
 
 def test_where_keys_are_named_the_page_asks_for_one_and_talks_by_it(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Who listens in on a call's line hears what is heard and sent on it, each side where it lies in time."""
 
-from agentd.jambonz.taps import HeardFlow, SentFlow
+from agentd.jambonz.taps import HeardFlow
+from turn.playout import Playhead
 
 
 def test_the_callers_audio_lies_behind_what_came_before_however_it_is_cut() -> None:
@@ -17,16 +18,17 @@ def test_a_gap_in_the_callers_audio_stays_a_gap() -> None:
 
 
 def test_our_audio_plays_behind_what_was_sent_before_and_at_once_when_nothing_waits() -> None:
-    flow = SentFlow()
-    assert flow.add(0.16, now=1.0) == 1.0
-    assert flow.add(0.08, now=1.01) == 1.16
-    assert flow.add(0.08, now=3.0) == 3.0
+    playhead = Playhead(8000)
+    assert playhead.sent(0, 1280, 0, now=1.0) == 1.0
+    assert playhead.sent(0, 640, 0, now=1.01) == 1.16
+    assert playhead.sent(0, 640, 0, now=3.0) == 3.0
 
 
 def test_what_comes_behind_killed_audio_plays_at_once() -> None:
-    flow = SentFlow()
-    flow.add(2.0, now=1.0)
-    flow.killed(now=1.5)
-    assert flow.add(0.08, now=1.5) == 1.5
-    flow.killed(now=9.0)  # all of it had been played
-    assert flow.until == 1.58
+    playhead = Playhead(8000)
+    playhead.sent(0, 16000, 0, now=1.0)
+    playhead.cut(now=1.5)
+    assert playhead.sent(0, 640, 0, now=1.5) == 1.5
+    assert playhead.until == 1.58
+    playhead.cut(now=9.0)  # all of it had been played
+    assert playhead.sent(0, 640, 0, now=9.0) == 9.0

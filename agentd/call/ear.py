@@ -76,4 +76,9 @@ def level_dbfs(pcm: bytes) -> float:
     """The level of L16 audio; silence is -inf."""
     samples = np.frombuffer(pcm, "<i2").astype(np.float32)
     mean = float(samples @ samples) / max(len(samples), 1)
+    return dbfs(mean)
+
+
+def dbfs(mean: float) -> float:
+    """The level of samples whose squares have this mean; silence is -inf."""
     return 10 * math.log10(mean / 32768**2) if mean else -math.inf

@@ -3,8 +3,6 @@
 prompt {reply, turn, speculative, kept, messages, tools}    the first ``kept`` messages are those of the last prompt
 """
 
-from collections.abc import Iterable
-
 from agentd.call.records import messages_record
 from agentd.ops.log import EventLog
 from providers.base import Message
@@ -18,7 +16,7 @@ class PromptLog:
         self._log = log
         self._last: tuple[Message, ...] = ()
 
-    def prompted(self, action: Generate, messages: tuple[Message, ...], tools: Iterable[str]) -> None:
+    def prompted(self, action: Generate, messages: tuple[Message, ...], tools: list[str]) -> None:
         """A model is asked for the reply of ``action``."""
         kept = 0
         for before, now in zip(self._last, messages, strict=False):
@@ -33,5 +31,5 @@ class PromptLog:
             speculative=action.speculative,
             kept=kept,
             messages=messages_record(messages[kept:]),
-            tools=list(tools),
+            tools=tools,
         )

@@ -212,7 +212,7 @@ class Replies:
             # A speculation may be prompted before the turn that the caller has just interrupted is in history.
             before = self._unfinished() if action.turn != self._turn else []
             prompt = self._history.prompt(action.transcript, rounds, text, cue, before)
-            self._prompts.prompted(action, prompt, (tool.name for tool in self._toolbox.tools))
+            self._prompts.prompted(action, prompt, [tool.name for tool in self._toolbox.tools])
             return prompt
 
         words = partial(self._log.append, "spoken", reply=action.reply)

@@ -90,7 +90,6 @@ def _agent(name: str, agent: Agent, account: str | None) -> dict[str, Any]:
         "vendors": vendors,
         "is_stand_in": agent.llm.vendor == STAND_IN,
         "is_recorded": agent.record,
-        "hears_keys": agent.dtmf.enable,
     }
 
 

@@ -8,13 +8,14 @@ import math
 
 import numpy as np
 
-from agentd.jambonz.taps import SLACK, HeardFlow, SentFlow, Tap
+from agentd.call.ear import dbfs
+from agentd.jambonz.taps import SLACK, HeardFlow, Tap
 from agentd.ops.log import EventLog
+from turn.playout import Playhead
 
 STEP = 0.1  # seconds of one level
 TOLD = 5  # levels of one entry
 SILENCE = -99  # dBFS
-FULL = 32768.0**2
 
 
 class Levels:
@@ -30,14 +31,14 @@ class Levels:
         self._caller = _Side(rate)
         self._agent = _Side(playback_rate)
         self._heard = HeardFlow()
-        self._sent = SentFlow()
+        self._sent = Playhead(playback_rate)
         self._told = 0  # the first step that no entry has
 
     def watch(self, seconds: float) -> None:
         """Go on for so long, at least."""
         now = self._log.now()
         if self not in self._taps:
-            self._heard, self._sent = HeardFlow(now), SentFlow(now)
+            self._heard, self._sent = HeardFlow(now), Playhead(self._agent.rate)
             self._told = math.ceil(now / STEP)
             self._caller.forget(self._told)
             self._agent.forget(self._told)
@@ -58,11 +59,11 @@ class Levels:
 
     def sent(self, pcm: bytes) -> None:
         samples = np.frombuffer(pcm, "<i2")
-        self._agent.add(self._sent.add(len(samples) / self._agent.rate, self._log.now()), samples)
+        self._agent.add(self._sent.sent(0, len(samples), 0, self._log.now()), samples)
 
     def killed(self) -> None:
         now = self._log.now()
-        self._sent.killed(now)
+        self._sent.cut(now)
         self._agent.cut(math.ceil(now / STEP))
 
     def _tell(self, whole: int) -> None:
@@ -95,7 +96,7 @@ class _Side:
 
     def levels(self, steps: range) -> list[int]:
         size = self.rate * STEP
-        return [_dbfs(self._energy.get(step, 0.0) / size) for step in steps]
+        return [round(max(SILENCE, dbfs(self._energy.get(step, 0.0) / size))) for step in steps]
 
     def forget(self, before: int) -> None:
         for step in [step for step in self._energy if step < before]:
@@ -104,7 +105,3 @@ class _Side:
     def cut(self, behind: int) -> None:
         for step in [step for step in self._energy if step >= behind]:
             del self._energy[step]
-
-
-def _dbfs(mean: float) -> int:
-    return max(SILENCE, round(10 * math.log10(mean / FULL))) if mean > 0 else SILENCE

@@ -6,7 +6,7 @@ Whoever may come in is accepted before anything else is done: jambonz waits 1.5 
 import asyncio
 import logging
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -172,9 +172,20 @@ class ListenSocket:
         loop = asyncio.get_running_loop()
         beginning = Beginning(node.config, node.guard, asked, info, ticket)
         port, events = Outbox(self._socket, rate), EventLog(loop.time, _about(info, ticket))
-        line = Line(node.config.server, node.shared, beginning.guard, port, info, rate, node.detector_for, events)
+        recorder = None
         if node.recordings is not None and beginning.may_be_recorded:
-            line = replace(line, recorder=Recorder(node.recordings, name, info, rate, port.taps, events))
+            recorder = Recorder(node.recordings, name, info, rate, port.taps, events)
+        line = Line(
+            node.config.server,
+            node.shared,
+            beginning.guard,
+            port,
+            info,
+            rate,
+            node.detector_for,
+            events,
+            recorder=recorder,
+        )
         self._bytes_a_second = info.rate * info.channels * 2
         self._session = session = CallSession(beginning, line)
         logs.CALL_SID.set(info.call_sid)

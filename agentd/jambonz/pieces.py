@@ -5,7 +5,8 @@ What is taken of either side is final; the rest waits in memory, a few seconds a
 
 from collections import deque
 
-from agentd.jambonz.taps import SLACK, HeardFlow, SentFlow
+from agentd.jambonz.taps import SLACK, HeardFlow
+from turn.playout import Playhead
 
 Piece = tuple[float, bytes]  # when it begins, in seconds since the call did, and L16 as the wire has it
 
@@ -68,14 +69,14 @@ class Sent:
 
     def __init__(self, rate: int) -> None:
         self._second = rate * 2
-        self._flow = SentFlow()
+        self._playhead = Playhead(rate)
         self._pieces: deque[Piece] = deque()
 
     def add(self, pcm: bytes, now: float) -> None:
-        self._pieces.append((self._flow.add(len(pcm) / self._second, now), pcm))
+        self._pieces.append((self._playhead.sent(0, len(pcm) // 2, 0, now), pcm))
 
     def killed(self, now: float) -> None:
-        self._flow.killed(now)
+        self._playhead.cut(now)
         played = self.taken(now)
         self._pieces = deque(played)
 

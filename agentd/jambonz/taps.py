@@ -26,7 +26,9 @@ class Tap(Protocol):
 
 @dataclass(slots=True)
 class HeardFlow:
-    """Where the caller's audio lies in time. Seconds of one clock, such as those since the call began."""
+    """Where the caller's audio lies in time. Seconds of one clock, such as those since the call began. Where ours does,
+    :class:`turn.playout.Playhead` knows.
+    """
 
     until: float = 0.0  # what came so far ends there
 
@@ -36,19 +38,3 @@ class HeardFlow:
             self.until = now - length
         start, self.until = self.until, self.until + length
         return start
-
-
-@dataclass(slots=True)
-class SentFlow:
-    """Where our audio lies in time, as the far side plays it (turn.playout)."""
-
-    until: float = 0.0
-
-    def add(self, length: float, now: float) -> float:
-        """When so many seconds of audio that leave ``now`` begin to play."""
-        start = max(self.until, now)
-        self.until = start + length
-        return start
-
-    def killed(self, now: float) -> None:
-        self.until = min(self.until, now)

@@ -17,7 +17,7 @@ OF_FIGURES = OURS | {"result"}  # a speculation's: hit, miss, pending
 def wordless(entry: Entry) -> Entry:
     """What of it may be shown. A key that nobody has thought of here is left out."""
     return {
-        key: _figures(value) if isinstance(value, dict | list) else value
+        key: _figures(value)
         for key, value in entry.items()
         if (key in FIGURES if isinstance(value, dict | list) else _is_shown(key, value, OURS))
     }

@@ -105,7 +105,7 @@ test("a partial changes the words, a final settles them, and a second final come
     { type: "speech_started", at: 1, since: 0.9 }, { type: "partial", at: 1.2, transcript: "what" },
     { type: "partial", at: 1.4, transcript: "what is" },
   ]);
-  assert.deepEqual([model.speech[0].text, model.speech[0].isFinal, model.hearing], ["what is", false, "what is"]);
+  assert.deepEqual([model.speech[0].text, model.speech[0].isFinal, model.open.hearing], ["what is", false, "what is"]);
   model.add({ type: "final", at: 2, transcript: "what is" });
   model.add({ type: "final", at: 3, transcript: "the time" });
   assert.deepEqual([model.speech[0].text, model.speech[0].isFinal], ["what is the time", true]);

@@ -93,6 +93,18 @@ test("after a hole more is gathered, up to a bound", () => {
   assert.equal(far.heard.length, 0);
 });
 
+test("audio that comes right behind the end of the buffer was held up, and later audio is a sentence of its own", () => {
+  const far = new Far();
+  far.buffer.audio(count(1, 1000));
+  far.run(0.1);
+  assert.equal(far.buffer.wanted, 0.06);
+  far.buffer.audio(count(1, 1000));
+  assert.equal(far.buffer.wanted, 0.09);
+  far.run(1);
+  far.buffer.audio(count(1, 1000));
+  assert.equal(far.buffer.wanted, 0.09);
+});
+
 function tone(rate, hertz, seconds) {
   return Float32Array.from({ length: rate * seconds }, (_, index) => Math.sin((2 * Math.PI * hertz * index) / rate));
 }

@@ -13,7 +13,7 @@ export const key = {
   set: (value) => (value ? sessionStorage.setItem(KEPT, value) : sessionStorage.removeItem(KEPT)),
 };
 
-function headers(secret, more = {}) {
+function headers(secret, more) {
   const found = new Headers({ "x-requested-with": "agentd-console", ...more });
   if (key.get()) found.set("authorization", `Bearer ${key.get()}`);
   if (secret) found.set("call-secret", secret);
@@ -21,8 +21,9 @@ function headers(secret, more = {}) {
 }
 
 // An answer that is one; else Refused, in the server's own words.
-export async function ask(path, { method = "GET", body, secret } = {}) {
-  const options = { method, headers: headers(secret, body ? { "content-type": "application/json" } : {}), cache: "no-store" };
+export async function ask(path, { method = "GET", body, secret, last, signal } = {}) {
+  const more = { ...(body && { "content-type": "application/json" }), ...(last && { "last-event-id": last }) };
+  const options = { method, headers: headers(secret, more), cache: "no-store", signal };
   if (body) options.body = JSON.stringify(body);
   const response = await fetch(path, options).catch(() => { throw new Refused(0, "the server does not answer"); });
   if (response.ok) return response;
@@ -39,11 +40,8 @@ export function follow(callSid, { secret, onEntry, onEnd }) {
   let last = "", failures = 0;
 
   async function once() {
-    const response = await fetch(`/v1/calls/${encodeURIComponent(callSid)}/events?sound=1`, {
-      headers: headers(secret, last ? { "last-event-id": last } : {}), cache: "no-store", signal: leaving.signal,
-    });
-    if (!response.ok) throw new Refused(response.status, (await response.json().catch(() => ({}))).msg ?? `${response.status}`);
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    const path = `/v1/calls/${encodeURIComponent(callSid)}/events?sound=1`;
+    const reader = (await ask(path, { secret, last, signal: leaving.signal })).body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "", how = null;
     for (;;) {
       const { value, done } = await reader.read();
@@ -72,7 +70,7 @@ export function follow(callSid, { secret, onEntry, onEnd }) {
       } catch (error) {
         if (leaving.signal.aborted) return;
         // A call that was just dialled is not there yet; one that is over is not there any more.
-        const isFinal = error instanceof Refused && error.status !== 404 && error.status < 500;
+        const isFinal = error.status >= 400 && error.status < 500 && error.status !== 404;
         if (isFinal || (error.status === 404 && last)) return onEnd(last ? "end" : error.message);
         if (failures >= PATIENCE) return onEnd(error.message);
       }

@@ -3,21 +3,25 @@
 
 const LEAST = 0.06, MOST = 0.24; // seconds that are gathered before playing begins; more after each hole
 const PATIENCE = 0.06;           // seconds after which less than that is played all the same
+const HOLE = 0.15;               // seconds of silence at most that were a hole in a sentence, and not its end
 
 export class JitterBuffer {
   // `tell` gets what is to be sent: a mark that was reached or thrown away.
   constructor(rate, tell) {
     Object.assign(this, { rate, tell });
     this.wanted = LEAST;
-    this.chunks = [];   // Int16Array, or {mark}
+    this.chunks = [];   // {samples, at}, or {mark}
     this.waiting = 0;   // samples in them
     this.isPlaying = false;
     this.waited = 0;    // samples' time since the first of them came
-    this.holes = 0;
+    this.ranDry = false;  // in the middle of what was taken last
+    this.quiet = Infinity;  // samples' time since something was played
   }
 
   audio(samples) {
     if (!samples.length) return;
+    if (this.ranDry && this.quiet < HOLE * this.rate) this.widen();
+    this.ranDry = false;
     this.chunks.push({ samples, at: 0 });
     this.waiting += samples.length;
   }
@@ -36,6 +40,14 @@ export class JitterBuffer {
 
   // Fills `out` (Float32Array) with what is to be heard now.
   take(out) {
+    this.#fill(out);
+    this.quiet = this.isPlaying ? 0 : this.quiet + out.length;
+  }
+
+  // Audio came right after the buffer had run dry: gather more from now on.
+  widen() { this.wanted = Math.min(this.wanted * 1.5, MOST); }
+
+  #fill(out) {
     out.fill(0);
     this.#passMarks();
     if (!this.waiting) return;
@@ -59,12 +71,6 @@ export class JitterBuffer {
     this.isPlaying = false;
     this.waited = 0;
     this.ranDry = at < out.length;
-  }
-
-  // Audio came right after the buffer had run dry: gather more from now on.
-  widen() {
-    this.holes += 1;
-    this.wanted = Math.min(this.wanted * 1.5, MOST);
   }
 
   #passMarks() {

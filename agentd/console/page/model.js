@@ -3,11 +3,12 @@
 // Times are the log's own: seconds since the call began. Sound of a reply is counted in seconds into its own audio; a
 // hold or an interruption puts a gap between the stretches in which it was heard.
 
-export const PARTS = ["stt_ms", "eot_ms", "llm_ms", "tool_ms", "text_ms", "tts_ms", "playout_ms"];
+// In the order of a turn.
 export const PART_NAMES = {
   stt_ms: "speech to text", eot_ms: "end of turn", llm_ms: "model, first token", tool_ms: "tools",
   text_ms: "first words to say", tts_ms: "voice, first sound", playout_ms: "playout",
 };
+export const PARTS = Object.keys(PART_NAMES);
 // The instants of a turn, each with the part of the gap that ends there.
 const INSTANTS = [["finished", "stt"], ["taken", "eot"], ["began", "llm"], ["synthesis", "text"], ["audio", "tts"], ["heard", "playout"]];
 const MARKS = { hold: "hold", resume: "resume", user_interruption: "barge-in", dtmf: "key", vendor_failed: "vendor failed",
@@ -24,8 +25,8 @@ export class CallModel {
     this.replies = new Map();  // {stretches: [{from, to, at}], words: [[seconds, text]], until}
     this.part = 0;           // an agent, or an application that speaks by itself: each counts its replies anew
     this.speculations = [];  // {reply, from, to, fate}
-    this.tools = [];         // {id, name, arguments, result, from, to, rtt}
-    this.marks = [];         // {at, kind, label, entry}
+    this.tools = [];         // {id, name, result, from, to, rtt}
+    this.marks = [];         // {at, kind, label}
     this.turns = [];
     this.levels = new Map();  // step: [caller, agent] in dBFS
     this.step = 0.1;
@@ -46,12 +47,9 @@ export class CallModel {
     this.entries.push(entry);
     this.end = Math.max(this.end, entry.at ?? 0);
     if (!QUIET.has(entry.type)) this.open.entries.push(entry);
-    if (MARKS[entry.type]) this.marks.push({ at: entry.at, kind: entry.type, label: MARKS[entry.type], entry });
+    if (MARKS[entry.type]) this.marks.push({ at: entry.at, kind: entry.type, label: MARKS[entry.type] });
     this.#taken[entry.type]?.call(this, entry);
   }
-
-  // The latest words that the caller is taken to have said, while they may still change.
-  get hearing() { return this.open.hearing; }
 
   turnAt(seconds) { return [...this.turns, this.open].find((turn) => seconds < turn.to) ?? this.open; }
 
@@ -129,7 +127,7 @@ export class CallModel {
       this.playing.stretches.push({ from: Math.max(entry.at, last.to), to: null, at });
     },
     tool_call(entry) {
-      this.tools.push({ id: entry.tool_call_id, name: entry.name, arguments: entry.arguments, from: entry.at, to: null });
+      this.tools.push({ id: entry.tool_call_id, name: entry.name, from: entry.at, to: null });
     },
     tool_result(entry) {
       const tool = this.tools.findLast((each) => each.to === null && each.name === entry.name && each.id === entry.tool_call_id);
@@ -237,11 +235,10 @@ function spread(start, end, text) {
 
 // The conversation in words, a line each.
 export function transcript(model) {
-  const stamp = (seconds) => clock(seconds);
   const lines = [];
   for (const turn of model.turns) {
-    if (turn.transcript && turn.cause !== "request") lines.push(`[${stamp(turn.from)}] Caller: ${turn.transcript}`);
-    if (turn.response) lines.push(`[${stamp(turn.payload.instants?.heard ?? turn.to)}] Agent: ${turn.response}${turn.payload.interrupted ? " —" : ""}`);
+    if (turn.transcript && turn.cause !== "request") lines.push(`[${clock(turn.from)}] Caller: ${turn.transcript}`);
+    if (turn.response) lines.push(`[${clock(turn.payload.instants?.heard ?? turn.to)}] Agent: ${turn.response}${turn.payload.interrupted ? " —" : ""}`);
   }
   return lines.join("\n") + "\n";
 }

@@ -1,6 +1,7 @@
 // A telephone in the page: microphone and loudspeaker at one end, the listen socket at the other, as jambonz speaks it.
 
 const RATE = 16000;  // Hz, both ways
+const LIVE = { latencyHint: "interactive" }, AT_RATE = { ...LIVE, sampleRate: RATE };
 const PROTOCOL = "audio.jambonz.org", KEY_PROTOCOL = "agentd.key.";
 const KEY_LENGTH = "1600";  // of a pressed key, in 8 kHz samples
 const PATIENCE = 5000;      // ms for the browser to begin to play
@@ -30,7 +31,7 @@ export class Phone extends EventTarget {
     }
     const stream = this.microphone === "none" ? null : await this.#stream();
     try {
-      this.out = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
+      this.out = new AudioContext(AT_RATE);
       await this.out.audioWorklet.addModule("/console/worklets.js");
       await started(this.out);
       this.playout = new AudioWorkletNode(this.out, "playout", { numberOfInputs: 0, outputChannelCount: [1] });
@@ -114,29 +115,26 @@ export class Phone extends EventTarget {
   }
 
   // Some browsers connect a microphone only to a context of its own rate: then the worklet resamples.
-  async #plug(stream) {
-    const contexts = [() => new AudioContext({ sampleRate: RATE, latencyHint: "interactive" }), () => new AudioContext({ latencyHint: "interactive" })];
-    for (const [attempt, make] of contexts.entries()) {
-      const context = make();
-      try {
-        await context.audioWorklet.addModule("/console/worklets.js");
-        const capture = new AudioWorkletNode(context, "capture", { numberOfInputs: 1, channelCount: 1, channelCountMode: "explicit" });
-        if (stream) context.createMediaStreamSource(stream).connect(capture);
-        capture.connect(context.destination);  // it says nothing, but only what leads there is run
-        capture.port.onmessage = ({ data }) => {
-          if (data.level !== undefined) this.#tell("mic", this.isMuted ? 0 : data.level);
-          else if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(data.frame);
-        };
-        await started(context);
-        Object.assign(this, { in: context, stream });
-        this.mute(this.isMuted);
-        if (this.isOver) this.#unplug(stream);
-        return;
-      } catch (error) {
-        await context.close();
-        if (attempt === contexts.length - 1) throw error;
-      }
+  async #plug(stream, options = AT_RATE) {
+    const context = new AudioContext(options);
+    try {
+      await context.audioWorklet.addModule("/console/worklets.js");
+      const capture = new AudioWorkletNode(context, "capture", { numberOfInputs: 1, channelCount: 1, channelCountMode: "explicit" });
+      if (stream) context.createMediaStreamSource(stream).connect(capture);
+      capture.connect(context.destination);  // it says nothing, but only what leads there is run
+      capture.port.onmessage = ({ data }) => {
+        if (data.level !== undefined) this.#tell("mic", this.isMuted ? 0 : data.level);
+        else if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(data.frame);
+      };
+      await started(context);
+    } catch (error) {
+      await context.close();
+      if (options === LIVE) throw error;
+      return this.#plug(stream, LIVE);
     }
+    Object.assign(this, { in: context, stream });
+    this.mute(this.isMuted);
+    if (this.isOver) this.#unplug(stream);
   }
 
   #unplug(stream) {

@@ -1,6 +1,7 @@
 // The picture of a call: a band of states, two lanes of sound with the words under them, what was thought ahead, which
 // tools ran, and where each gap went. Drawn on a canvas that is as wide as what is seen; the scroller moves it.
 
+import { el } from "./dom.js";
 import { clock } from "./model.js";
 
 const STATES = ["listening", "hearing", "endpointing", "thinking", "speaking", "held", "interrupted", "ending", "waiting"];
@@ -247,12 +248,7 @@ export class Timeline {
 
   #explain(legend) {
     const entries = [...STATES.slice(0, 7).map((name) => [name, name]), ...Object.entries(GAP), ...Object.entries(FATES)];
-    for (const [colour, text] of entries) {
-      const item = document.createElement("li"), patch = document.createElement("i");
-      patch.style.background = `var(--${colour})`;
-      item.append(patch, text);
-      legend.append(item);
-    }
+    legend.append(...entries.map(([colour, text]) => el("li", {}, el("i", { "--mark": `var(--${colour})` }), text)));
   }
 }
 

@@ -6,7 +6,6 @@ import { Resampler } from "/console/resample.js";
 const RATE = 16000;   // Hz, of the call
 const FRAME = 320;    // samples of 20 ms
 const TOLD = 0.1;     // seconds between two levels
-const HOLE = 0.15;    // seconds of silence at most that were a hole in a sentence
 
 class Level {
   constructor(port, every) { Object.assign(this, { port, every, sum: 0, count: 0 }); }
@@ -52,13 +51,9 @@ class Playout extends AudioWorkletProcessor {
     super();
     this.buffer = new JitterBuffer(sampleRate, (name, event) => this.port.postMessage({ mark: name, event }));
     this.level = new Level(this.port, sampleRate * TOLD);
-    this.dry = Infinity;  // seconds since there was something to play
     this.port.onmessage = ({ data }) => {
-      if (data instanceof ArrayBuffer) {
-        if (this.buffer.ranDry && this.dry < HOLE) this.buffer.widen();
-        this.buffer.ranDry = false;
-        this.buffer.audio(new Int16Array(data, 0, data.byteLength >> 1));
-      } else if (data.mark !== undefined) this.buffer.mark(data.mark);
+      if (data instanceof ArrayBuffer) this.buffer.audio(new Int16Array(data, 0, data.byteLength >> 1));
+      else if (data.mark !== undefined) this.buffer.mark(data.mark);
       else if (data.kill) this.buffer.kill();
       else if (data.clearMarks) this.buffer.clearMarks();
     };
@@ -67,7 +62,6 @@ class Playout extends AudioWorkletProcessor {
   process(inputs, [output]) {
     this.buffer.take(output[0]);
     for (const channel of output.slice(1)) channel.set(output[0]);
-    this.dry = this.buffer.isPlaying ? 0 : this.dry + output[0].length / sampleRate;
     this.level.add(output[0]);
     return true;
   }
